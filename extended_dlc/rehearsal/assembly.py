@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.decisions.environment import hub_adapters
+
 _DLC = re.compile(
     r"(?:\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?|public\.ecr\.aws/deep-learning-containers)"
     r"/(?P<repository>[a-z0-9][\w./-]*):(?P<tag>[\w.-]+)(?:@sha256:[0-9a-f]{64})?"
@@ -32,6 +34,9 @@ class HubModelAsked:
 
     task: str = ""
     """Empty where it is not set."""
+
+    base: str = ""
+    """The Hub ID of the model that this is an adapter of. Empty for a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class Assembly:
         return dict(sorted(found.items()))
 
     def hub_models(self) -> tuple[HubModelAsked, ...]:
-        """The models of the Hub that containers load and that are mirrored."""
+        """The models and adapters of the Hub that containers load, and the models that are mirrored."""
         found: dict[HubModelAsked, None] = {}
         for template in self.templates.values():
             for values in _objects(template.get("Resources", {})):
@@ -69,6 +74,9 @@ class Assembly:
                 if name and not name.startswith(("/", "s3:", ".")):
                     revision = next((str(values[each]) for each in _REVISION_VARIABLES if values.get(each)), "")
                     found[HubModelAsked(id=name, revision=revision, task=str(values.get("HF_TASK", "")))] = None
+                    texts = {key: value for key, value in values.items() if isinstance(value, str)}
+                    for adapter, at in hub_adapters(texts).values():
+                        found[HubModelAsked(id=adapter, revision=at or "", base=name)] = None
             for name, revision in _MIRRORED.findall(json.dumps(template)):
                 found[HubModelAsked(id=name, revision=revision)] = None
         return tuple(sorted(found))

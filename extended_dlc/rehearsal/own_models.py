@@ -1,4 +1,4 @@
-"""Tiny random models in the stand-in for the Hub, each of the type of one of the app's models."""
+"""Tiny random models and adapters in the stand-in for the Hub, each of the type of one of the app's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _NEWEST = "5.24.0"
 
 @dataclass(frozen=True, kw_only=True)
 class TinyModel:
-    """A tiny model in place of a model of the Hub."""
+    """A tiny model or adapter in place of one of the Hub; an adapter has the type and the task of its base."""
 
     asked: HubModelAsked
     model_type: str
@@ -38,8 +38,15 @@ class TinyModel:
 
     @property
     def order(self) -> str:
+        """What the program is asked to make."""
         seed = int(hashlib.sha256(self.asked.id.encode()).hexdigest()[:6], 16)
-        return f"{self.model_type}:{self.task}:{seed}={self.asked.id}"
+        what = f"adapter:{self.asked.base}" if self.asked.base else f"{self.model_type}:{self.task}"
+        return f"{what}:{seed}={self.asked.id}"
+
+    @property
+    def kind(self) -> str:
+        """What it is, for the report."""
+        return f"adapter of {self.asked.base}" if self.asked.base else self.model_type
 
 
 def of_type(
@@ -54,6 +61,8 @@ def of_type(
     found: list[TinyModel] = []
     unknown: list[str] = []
     for each in asked:
+        if each.base:
+            continue
         said, _, said_task = given.get(each.id, "").partition(":")
         facts = know_model(each.id, looked_up=looked_up.get(context_key(each.id)), revision=each.revision or None)
         model_type = said or facts.model_type
@@ -64,6 +73,8 @@ def of_type(
             unknown.append(f"  {each.id}: no release of transformers that is known here has '{model_type}'{near}")
         else:
             found.append(TinyModel(asked=each, model_type=model_type, task=said_task or each.task or facts.task or ""))
+    bases = {each.asked.id: each for each in found}
+    found += [replace(bases[each.base], asked=each) for each in asked if each.base in bases]
     if strange := sorted(set(given) - {each.id for each in asked}):
         ids = ", ".join(sorted({each.id for each in asked})) or "none"
         raise ValueError(f"'--model' ({strange[0]}) is not a model of the app: it asks for {ids}")
@@ -84,7 +95,7 @@ def ask_about(
     for each in asked:
         key = context_key(each.id)
         facts = know_model(each.id, looked_up=looked_up.get(key), revision=each.revision or None)
-        if each.id in given or facts.model_type is not None:
+        if each.base or each.id in given or facts.model_type is not None:
             continue
         try:
             found[key] = _ask(each)
@@ -99,6 +110,8 @@ def out_of_reach(asked: Iterable[HubModelAsked]) -> list[str]:
     """The reasons why these models cannot be got from the Hub, where `--fetch` asks for them."""
     reasons = []
     for each in asked:
+        if each.base:  # what is asked about is in a model's config.json, which an adapter lacks
+            continue
         try:
             _ask(each)
         except HubOutOfReach as error:

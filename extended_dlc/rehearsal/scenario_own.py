@@ -227,7 +227,7 @@ def _models(stage: Stage, models: tuple[TinyModel, ...]) -> None:
                 f"no tiny model can be made in the place of these:\n{lines}\n"
                 "take another type for the rehearsal (--model ID=TYPE), or the models themselves (--fetch)"
             )
-        named = dict.fromkeys(f"{each.asked.id} ({each.model_type})" for each in models)
+        named = dict.fromkeys(f"{each.asked.id} ({each.kind})" for each in models)
         step.proof = f"{', '.join(named)}: random weights of each model's own type; the answers mean nothing"
 
 

@@ -72,6 +72,7 @@ def test_models_images_and_regions_are_read_from_the_templates(tmp_path: Path) -
             tmp_path,
             model({"Fn::Sub": "own"}, HF_MODEL_ID="gpt2", HF_MODEL_REVISION="v2", HF_TASK="text-generation"),
             model(TRAINS, HF_MODEL_ID="/opt/ml/model"),
+            model(TRAINS, HF_MODEL_ID="a/b", EXTENDED_DLC_ADAPTERS=f"mine=c/d@{COMMIT}"),
             mirror,
             dockerfile=f"# FROM nothing\nFROM --platform=linux/amd64 {BASE} AS base\n",
         ),
@@ -81,8 +82,11 @@ def test_models_images_and_regions_are_read_from_the_templates(tmp_path: Path) -
     asked = {each.asked: (each.model_type, each.task) for each in looked.models}
     assert asked == {
         HubModelAsked(id="gpt2", revision="v2", task="text-generation"): ("gpt2", "text-generation"),
+        HubModelAsked(id="a/b"): ("bert", "fill-mask"),
         HubModelAsked(id="a/b", revision=COMMIT): ("bert", "fill-mask"),
+        HubModelAsked(id="c/d", revision=COMMIT, base="a/b"): ("bert", "fill-mask"),
     }
+    assert {each.order.partition(":")[0] for each in looked.models if each.asked.base} == {"adapter"}
     assert looked.images == {BASE: DLC_4_51_3, TRAINS: TRAINING_5_3_0}
     assert looked.by_name == (BASE,)
     assert looked.regions == ("eu-west-1",)

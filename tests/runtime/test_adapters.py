@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .conftest import NEWEST
+from .conftest import IMAGE, NEWEST
 
 torch = pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
 
+TINY_TYPES = IMAGE.parents[1] / "extended_dlc" / "rehearsal" / "base_image" / "context" / "tiny_types.py"
 PROMPT = "hello world , my name is"
 
 
@@ -42,11 +46,15 @@ def merged(base, folder, module, change):
     return folder
 
 
+def peft_for(release, kept_packages):
+    wanted = ("peft==0.21.2", "accelerate==1.15.0") if release == NEWEST else ("peft==0.13.2", "accelerate==1.1.1")
+    return kept_packages(f"peft-{release}", *wanted, "psutil", dependencies=False)
+
+
 @pytest.fixture(scope="module")
 def packages(release, kept_packages):
     """A folder with peft and what it needs, as the image has them."""
-    wanted = ("peft==0.21.2", "accelerate==1.15.0") if release == NEWEST else ("peft==0.13.2", "accelerate==1.1.1")
-    return kept_packages(f"peft-{release}", *wanted, "psutil", dependencies=False)
+    return peft_for(release, kept_packages)
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +188,15 @@ def test_adapters_that_cannot_be_served_stop_the_start(tmp_path, monkeypatch, fo
     with pytest.raises(StartError) as refused:
         attach(None, {adapter.name: adapter for adapter in weights.find_adapters(settings, Incomplete(allowed=False))})
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_tiny_adapters_of_the_rehearsal_are_served_and_felt(start_server, kept_packages, tmp_path, kind):
+    orders = (f"{kind}:text-generation:1=some/base", "adapter:some/base:2=some/adapter")
+    environment = {**os.environ, "PYTHONPATH": str(IMAGE)}
+    subprocess.run([sys.executable, TINY_TYPES, tmp_path, *orders], env=environment, check=True, capture_output=True)
+    base = tmp_path / "some" / "base"
+    shutil.copytree(tmp_path / "some" / "adapter", base / "adapters" / "mine")
+    served = start_server(base, PYTHONPATH=f"{peft_for(NEWEST, kept_packages)}:{IMAGE}").wait_until_ready()
+    assert completion(served, "mine")[1] != completion(served, "other")[1]
+    assert served.stop() == 0

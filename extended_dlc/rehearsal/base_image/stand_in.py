@@ -59,6 +59,7 @@ DLC_4_51_3 = Parts(
         "accelerate",
         "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7, where the DLC has Ubuntu's; later wheels are twice as large
         "numpy",
+        "peft==0.14.0",
         "pip",
         "protobuf",
         "sentencepiece",

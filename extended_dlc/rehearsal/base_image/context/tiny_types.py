@@ -1,6 +1,7 @@
 """Tiny models with random weights, of any type in this transformers release, with the Hub's file layout.
 
     python tiny_types.py FOLDER TYPE:TASK:SEED=PATH …      an empty TASK: the type's most usual one
+    python tiny_types.py FOLDER adapter:BASE:SEED=PATH …   a LoRA adapter of the model at FOLDER/BASE
 
 It runs beside `tiny_models.py`, which makes the types that this program cannot shrink (BLOOM, Whisper). For each model
 that cannot be made it prints a line `PATH: reason`, makes the others, and exits with status 3.
@@ -126,6 +127,32 @@ def make(folder: Path, model_type: str, task: str, seed: int) -> None:
         tiny_models._save_tokenizer(tokenizer, folder, {**_TOKENIZER, **template}, _ROLES)
     elif type(model).__name__.endswith("ForCTC"):
         _save_letters(transformers, folder)
+
+
+def make_adapter(folder: Path, hub: Path, base: str, seed: int) -> None:
+    """Write a LoRA adapter of the first linear layer in each block of `hub / base`, with random weights."""
+    torch, transformers, safetensors = map(import_module, ("torch", "transformers", "safetensors.torch"))
+    (architecture,) = json.loads((hub / base / "config.json").read_text())["architectures"]
+    model = getattr(transformers, architecture).from_pretrained(hub / base)
+    # GPT-2's linear layers, whose weights lie the other way round
+    turned = import_module("transformers.pytorch_utils").Conv1D
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, turned))}
+    inside = [name for name in linear if any(part.isdigit() for part in name.split("."))]
+    if not inside:
+        raise CannotMake(f"{architecture} has no linear layers, which a LoRA adapter changes")
+    last = inside[0].rpartition(".")[2]
+    torch.manual_seed(seed)
+    weights = {}
+    for name in inside:
+        if name.rpartition(".")[2] == last:
+            shape = linear[name].weight.shape
+            inputs, outputs = shape if isinstance(linear[name], turned) else reversed(shape)
+            weights[f"base_model.model.{name}.lora_A.weight"] = torch.randn(4, inputs)
+            weights[f"base_model.model.{name}.lora_B.weight"] = torch.randn(outputs, 4)
+    safetensors.save_file(weights, folder / "adapter_model.safetensors")
+    about = {"peft_type": "LORA", "task_type": None, "r": 4, "lora_alpha": 8, "bias": "none"}
+    about |= {"target_modules": [last], "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(about, indent=2))
 
 
 _PICTURES_WITH_TEXT = ("any-to-any", "image-text-to-text")
@@ -277,7 +304,10 @@ def main(folder: Path, *wanted: str) -> int:
         shutil.rmtree(folder / path, ignore_errors=True)
         (folder / path).mkdir(parents=True)
         try:
-            make(folder / path, model_type, task, int(seed))
+            if model_type == "adapter":
+                make_adapter(folder / path, folder, task, int(seed))
+            else:
+                make(folder / path, model_type, task, int(seed))
         except Exception as error:  # the type needs its own way to be made
             shutil.rmtree(folder / path)
             print(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
