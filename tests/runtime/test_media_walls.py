@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -24,6 +26,7 @@ from extended_dlc_server import errors
 from extended_dlc_server.machine import children, memory
 from extended_dlc_server.reading import audio, images, loaders
 
+ROOT = Path(__file__).parents[2]
 MEGABYTE = 1024 * 1024
 
 
@@ -337,6 +340,50 @@ def test_tesseract_runs_within_the_limits_of_a_child(pytesseract):
     assert (code, int(memory_limit), int(seconds)) == (3, children.MEMORY_BYTES // 1024, loaders.TESSERACT_SECONDS)
     assert user == ("65534" if os.geteuid() == 0 and shutil.which("setpriv") else str(os.geteuid()))
     assert arguments == ["in.png", "out", "-l", "eng+deu", "-c", "tessedit_create_tsv=1"]
+
+
+def test_a_language_that_tesseract_lacks_is_named(pytesseract, tmp_path):
+    (tmp_path / "tesseract").write_text("#!/bin/sh\necho \"Failed loading language '$4'\" >&2; exit 1\n")
+    loaders.limit_tesseract()
+    with pytest.raises(errors.RequestError, match="none of the languages 'deu' in this image: leave 'lang' out"):
+        pytesseract.run_tesseract("in.png", "out", "tsv", lang="deu")
+    with pytest.raises(pytesseract.TesseractError):
+        pytesseract.run_tesseract("in.png", "out", "tsv")
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not shutil.which("tesseract"), reason="apt-get install tesseract-ocr")
+def test_the_real_tesseract_takes_no_options_of_a_request(start_server, tmp_path, kept_packages):
+    import tiny_tasks
+    from PIL import Image, ImageDraw, ImageFont
+
+    tiny_tasks.make("document-question-answering", tmp_path / "model")
+    page, file = Image.new("RGB", (600, 200), "white"), io.BytesIO()
+    ImageDraw.Draw(page).text((20, 60), "Invoice 12345 Berlin", fill="black", font=ImageFont.load_default(40))
+    page.save(file, "PNG")
+    inputs = {"image": base64.b64encode(file.getvalue()).decode(), "question": "who"}
+    packages = kept_packages("pytesseract-0.3.13", "pytesseract==0.3.13", dependencies=False)
+    server = start_server(
+        tmp_path / "model",
+        HF_TASK="document-question-answering",
+        PATH=os.environ["PATH"],
+        PYTHONPATH=os.pathsep.join((str(ROOT / "docker" / "inference"), str(packages))),
+    ).wait_until_ready()
+    (answer,) = server.ask({"inputs": inputs}).json
+    assert answer["answer"] in "Invoice 12345 Berlin"
+    written = tmp_path / "written"
+    for parameters in (
+        {"lang": f"eng -c debug_file={written}"},
+        {"lang": f"eng --user-words {written}"},
+        {"lang": "-c"},
+        {"lang": "../eng"},
+        {"lang": "klingon"},
+        {"tesseract_config": f"-c debug_file={written}"},
+    ):
+        answer = server.ask({"inputs": inputs, "parameters": parameters})
+        assert answer.error[0] == 400, parameters
+    assert not written.exists()
+    assert not list(Path(tempfile.gettempdir()).glob("tess_*"))
 
 
 # the second wall

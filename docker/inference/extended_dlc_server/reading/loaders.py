@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, shown
 from ..machine import children
 from ..settings import DAY
 from .audio import decode_audio
@@ -149,6 +149,12 @@ def _our_tesseract(original: Any) -> Callable[..., None]:
             raise RequestError(
                 400, "undecodable-image", f"reading the image took more than {TESSERACT_SECONDS} s: scale it down"
             ) from None
+        if code and lang is not None and b"loading language" in said:
+            raise RequestError(
+                400,
+                "bad-parameters",
+                f"tesseract has none of the languages {shown(lang)} in this image: leave 'lang' out, or install them",
+            )
         if code:
             raise pytesseract.TesseractError(code, said.decode("utf-8", "replace"))
 
