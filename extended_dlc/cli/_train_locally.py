@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def _local_channels(options: Options) -> dict[str, Path]:
     """The folders of this machine that stand for channels."""
     channels = {key: Path(folder) for key, folder in _pairs("--channel", options.channel).items()}
     for key, folder in channels.items():
-        if not folder.is_dir() or not any(folder.iterdir()):
+        if not any(files for _, _, files in os.walk(folder, followlinks=True)):
             raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
     return channels
 

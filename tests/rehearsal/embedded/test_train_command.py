@@ -332,6 +332,16 @@ def test_what_cannot_run_here_is_told_with_the_way_out(settings: Path, arguments
     assert says in done.stderr
 
 
+def test_a_channel_of_empty_folders_is_refused_and_files_in_folders_are_taken(settings: Path) -> None:
+    folder = settings.parent / "channel"
+    (folder / "more").mkdir(parents=True)
+    done = here(settings, "--script", f"--channel=train={folder}")
+    assert (done.exit_code, "is no folder with files: correct the path" in done.stderr) == (1, True)
+    (folder / "more" / "one.txt").write_text("x")
+    done = here(settings, "--script", f"--channel=train={folder}")
+    assert done.exit_code == 0, done.output
+
+
 def test_without_an_image_the_container_is_asked_for(settings: Path) -> None:
     done = here(settings, f"--channel=train={settings.parent / 'data'}")
     assert done.exit_code == 1
