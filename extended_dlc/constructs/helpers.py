@@ -55,6 +55,22 @@ def require_same(part: Literal["account", "region"], option: str, given: object,
     raise OptionError(option, f"in {its}", f"is in another {part} than its user, {here}: {rule}")
 
 
+_endpoint_names: WeakKeyDictionary[Stack, dict[str, str]] = WeakKeyDictionary()
+
+
+def require_other_name(scope: Construct, name: str) -> None:
+    """Refuse the name of another endpoint of the stack. CreateEndpoint does not distinguish case (API reference)."""
+    taken = _endpoint_names.setdefault(stack_of(scope), {})
+    owner = taken.setdefault(name.lower(), scope.node.path)
+    if owner != scope.node.path:
+        raise OptionError(
+            "endpoint_name",
+            name,
+            f"is the name of {owner} too, and a name is unique in account and region whatever its case: take another, "
+            "or none",
+        )
+
+
 def refuse_nested(option: str, scope: Construct) -> None:
     """Refuse a nested stack for a parameter that other updates set: each update of the parent would set it back."""
     if stack_of(scope).nested_stack_parent is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from extended_dlc.constructs.helpers import require_other_name
 from extended_dlc.constructs.network import Placement, place_in
 from extended_dlc.constructs.platform_rules import check_models, settle
 from extended_dlc.constructs.principals import container_role
@@ -30,7 +31,7 @@ from extended_dlc.images.decided import annotate, notes_of_image
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, ServedModel
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
+        if endpoint_name is not None and not is_token(endpoint_name):
+            require_other_name(self, endpoint_name)
         options = EndpointOptions(
             model=HubModel(model) if isinstance(model, str) else model,
             image=image,

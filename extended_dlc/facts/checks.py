@@ -82,8 +82,10 @@ def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, 
         if key in reserved:
             problems.append(f"'{key}' is set by {reserved[key]}: set it there")
         if key in _TOKEN_KEYS or _HUB_TOKEN.search(value):
+            # Of a reference, CloudFormation puts the token itself into the model.
+            how = "would hold the" if "{{resolve:" in value or "${Token[" in value else "holds a literal"
             problems.append(
-                f"'{key}' holds a literal Hub token, which everyone who may describe the model can read: remove it "
+                f"'{key}' {how} Hub token, which everyone who may describe the model can read: remove it "
                 "and revoke the token; a public model needs none, for others a secret holds it"
             )
         each = most("environment.bytes")

@@ -399,6 +399,10 @@ def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) ->
         (lambda s: RealTime(instance_type="ml.g5.xlrage"), r"did you mean 'ml\.g5\.xlarge'\?"),
         (lambda s: RealTime(startup_timeout_seconds=59), r"'startup_timeout_seconds' \(59\) must be from 60 to 3600"),
         (lambda s: LocalBuild(ca_bundle="/nowhere"), r"'ca_bundle' \(/nowhere\) is not a file"),
+        (
+            lambda s: [endpoint_in(s, each, endpoint_name=each) for each in ("Chats", "chats")],
+            r"'endpoint_name' \(chats\) is the name of Test/Chats too",
+        ),
         (lambda s: endpoint_in(s, endpoint_name="a_b"), r"'endpoint_name' \(a_b\) cannot be an endpoint name"),
         (
             lambda s: endpoint_in(s, endpoint_name=CfnParameter(s, "Name")),
@@ -406,7 +410,11 @@ def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) ->
         ),
         (
             lambda s: endpoint_in(s, environment={"HF_API_TOKEN": "x"}),
-            r"'environment': 'HF_API_TOKEN' holds a literal Hub token",
+            r"'environment': 'HF_API_TOKEN' holds a literal Hub token, which everyone who may describe",
+        ),
+        (
+            lambda s: endpoint_in(s, environment={"HF_TOKEN": "{{resolve:secretsmanager:hub:SecretString}}"}),
+            r"'HF_TOKEN' would hold the Hub token, which everyone who may describe the model can read",
         ),
         (lambda s: endpoint_in(s, environment={"HF_TASK": "x"}), r"'HF_TASK' is set by the model's task: set it there"),
         (lambda s: endpoint_in(s, hosting=RealTime(instance_type="ml.inf2.xlarge")), r"computes with neuron"),
