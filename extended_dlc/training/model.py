@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Aws, CfnCondition, CfnParameter, Duration, Fn
+from aws_cdk import Aws, CfnCondition, CfnParameter, Duration, Fn, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
@@ -17,7 +17,7 @@ from extended_dlc.constructs.helpers import refuse_nested, require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.hosting import Serverless
 
@@ -91,6 +91,7 @@ class TrainedModel(Construct):
         self.adapter = adapter
         self.endpoints: list[Construct] = []
         """The endpoints, or their components, that serve the model."""
+        self._readers: list[iam.IGrantable] = []
 
     @property
     def models_uri(self) -> str:
@@ -168,6 +169,7 @@ class TrainedModel(Construct):
             )
         require_same("region", "model", self.bucket, scope, "make the TrainedModel beside the endpoint")
         self.endpoints.append(scope)
+        self._readers.append(role)
         placed = self.first.place_for(scope, role)
         prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=MODELS), self.bucket.encryption_key)
         trained = {
@@ -183,6 +185,18 @@ class TrainedModel(Construct):
             ready=placed.ready,
             isolated=placed.isolated,
         )
+
+    def grant_decrypt(self, key: kms.IKey, job: Construct) -> None:
+        """Let the endpoints decrypt models that `job` encrypts with a key of its own."""
+        if is_token(key.key_arn) and Stack.of(key) is Stack.of(job) and Stack.of(job) is not Stack.of(self):
+            raise OptionError(
+                "encryption_key",
+                key.node.path,
+                f"is in the training's stack, which is deployed after the endpoint's, {Stack.of(self).stack_name}, "
+                "whose role has to decrypt the models: make the key in that stack, or in one of its own",
+            )
+        for reader in self._readers:
+            key.grant_decrypt(reader)
 
     def _unless_trained(self, name: str, value: str) -> str:
         """The variable's value, or none where it would load the first model in place of a trained one."""

@@ -50,6 +50,8 @@ def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
     key = options.encryption_key
     if key is not None:
         grant_key(key, role)
+        if options.result.serves is not None:
+            options.result.serves.grant_decrypt(key, job)
         _allow(role, ["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
 
 

@@ -287,6 +287,29 @@ def test_key_network_and_tags_are_handed_on(stack: Stack, code: TrainingCode) ->
     assert "sagemaker:AddTags" in rights_of(stack, "TrainStateMachineRole")
 
 
+def test_the_endpoint_may_decrypt_what_the_training_encrypts_with_its_own_key(stack: Stack, code: TrainingCode) -> None:
+    job_in(stack, code, serves=served(stack), encryption_key=kms.Key(stack, "Key"))
+    (granted,) = rights_of(stack, "BloomRole")["kms:Decrypt"]
+    output = states_of(stack)["Train1"]["Parameters"]["OutputDataConfig"]
+    assert output["KmsKeyId"] == granted
+    assert rights_of(stack, "TrainJudgeRole")["kms:Decrypt"] == [granted]
+
+
+def test_a_key_that_would_make_the_endpoint_wait_for_its_training_is_refused(code: TrainingCode) -> None:
+    app = App()
+    first, second = (new_stack(app, name) for name in ("First", "Second"))
+    weights = served(first)
+    said = (
+        r"'encryption_key' \(Second/Key\) is in the training's stack, .* the endpoint's, First, .* make the key in that"
+    )
+    with pytest.raises(ValueError, match=said):
+        job_in(second, code, serves=weights, encryption_key=kms.Key(second, "Key"))
+    arn = "arn:aws:kms:us-east-1:123456789012:key/0f1e2d3c-0000-4000-8000-000000000000"
+    third = new_stack(app, "Third")
+    job_in(third, code, serves=weights, encryption_key=kms.Key.from_key_arn(third, "Given", arn))
+    assert rights_of(first, "BloomRole")["kms:Decrypt"] == [arn]
+
+
 def test_the_hosts_of_a_training_in_a_vpc_may_connect_to_each_other_and_one_host_gets_no_such_rule(
     code: TrainingCode,
 ) -> None:
