@@ -15,7 +15,7 @@ import bytecode  # noqa: E402 - conftest.py has put the image's folder on the pa
 import install  # noqa: E402
 import prove  # noqa: E402
 from extended_dlc_server import errors, settings  # noqa: E402
-from extended_dlc_server.json_text import encode_json  # noqa: E402
+from extended_dlc_server.json_text import Encoded, encode_json  # noqa: E402
 from extended_dlc_server.machine import cpu, padding  # noqa: E402
 from extended_dlc_server.reading import audio, decoding, tasks  # noqa: E402
 
@@ -150,6 +150,8 @@ def test_results_of_any_kind_become_json():
         "nan": None,
     }
     assert encode_json({"text": "\ud800"}) == b'{"text": "?"}'
+    assert json.loads(encode_json([Encoded({"a": [1, "\ud800"]}), {"b": Encoded(2)}])) == [{"a": [1, "?"]}, {"b": 2}]
+    assert json.loads(encode_json(["\ud800", Encoded({"a": 1})])) == ["?", {"a": 1}]
     assert json.loads(encode_json({"big": 2**64})) == {"big": 2**64}
 
 

@@ -37,6 +37,15 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(tidy(value), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
 
 
+class Encoded:
+    """A part of a result that is JSON already: `encode_json` copies it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, value: Any) -> None:
+        self.data = encode_json(value)
+
+
 def is_image(value: Any) -> bool:
     """Whether a value is a PIL image; PIL need not be installed."""
     return hasattr(value, "save") and hasattr(value, "mode")
@@ -49,6 +58,8 @@ def png(image: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Encoded):
+        return orjson.Fragment(value.data)
     if hasattr(value, "tolist"):  # numpy arrays and scalars, tensors
         return value.tolist()
     if is_image(value):
@@ -101,4 +112,6 @@ def tidy(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):
         return value
+    if isinstance(value, Encoded):
+        return json.loads(value.data)
     return tidy(_plain(value))

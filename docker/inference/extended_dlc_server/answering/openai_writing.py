@@ -6,10 +6,11 @@ import functools
 import importlib.metadata
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import RequestError
+from ..json_text import Encoded
 from ..machine.memory import ANSWER_SHARE, container_bytes
 from ..settings import MEGABYTE
 from ..writing.generating import Generation, Likely, Row
@@ -100,20 +101,20 @@ def check_likelihoods(made: Sequence[Sequence[Row]]) -> None:
 
 
 def logprobs(likely: Sequence[Likely], tokenizer: Any) -> dict[str, Any]:
-    """Return the `logprobs` of tokens, with the top tokens of each position."""
-    return {
-        "content": [
-            {
-                **_token(one.token, one.logprob, tokenizer),
-                "top_logprobs": [_token(token, score, tokenizer) for token, score in one.others],
-            }
-            for one in likely
-        ],
-        "refusal": None,
-    }
+    """Return the `logprobs` of tokens, with the top tokens of each position.
+
+    Each position is encoded at once: millions of objects would be looked at by Python's garbage collector, which holds
+    up all threads for a second.
+    """
+    return {"content": [Encoded(_position(one, tokenizer)) for one in likely], "refusal": None}
 
 
-def _token(token: int, score: float, tokenizer: Any) -> Mapping[str, Any]:
+def _position(one: Likely, tokenizer: Any) -> dict[str, Any]:
+    top = [_token(token, score, tokenizer) for token, score in one.others]
+    return {**_token(one.token, one.logprob, tokenizer), "top_logprobs": top}
+
+
+def _token(token: int, score: float, tokenizer: Any) -> dict[str, Any]:
     text = token_text(token, tokenizer)
     return {"token": text, "logprob": bounded(score), "bytes": list(text.encode("utf-8", "replace"))}
 
