@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from extended_dlc import (
 )
 from tests.support.stacks import new_stack
 
+ROOT = Path(__file__).parents[2]
 Json = dict[str, Any]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BLOOM = HubModel("bigscience/bloom-560m", revision=COMMIT, task="text-generation")
@@ -285,6 +287,42 @@ def test_key_network_and_tags_are_handed_on(stack: Stack, code: TrainingCode) ->
     assert request["Tags"] == [{"Key": "team", "Value": "speech"}]
     assert "ec2:CreateNetworkInterface" in rights_of(stack, "TrainRole")
     assert "sagemaker:AddTags" in rights_of(stack, "TrainStateMachineRole")
+
+
+def test_each_right_of_a_training_is_in_the_docs_with_its_reason(stack: Stack, code: TrainingCode) -> None:
+    token = secretsmanager.Secret.from_secret_name_v2(stack, "Token", "hub-token")
+    job_in(
+        stack,
+        code,
+        serves=served(stack),
+        base_model=HubModel("bigscience/bloom-560m", revision=COMMIT, token=token),
+        channels={"train": data(stack)},
+        instances=TrainingInstances(spot=True, checkpoints=True),
+        network=Network(vpc=ec2.Vpc(stack, "Vpc")),
+        encryption_key=kms.Key(stack, "Key"),
+        tags={"team": "speech"},
+        gate=EvaluationGate(metric="loss", at_most=1),
+        registry="models",
+        schedule=TrainingSchedule(expression="rate(7 days)"),
+        on_change=True,
+    )
+    _, _, section = (ROOT / "docs" / "training.md").read_text().partition("## Rights")
+    rows = [row.split("|")[1:-1] for row in section.partition("\n## ")[0].splitlines() if row.startswith("|")][2:]
+    assert all(may.strip() and because.strip() for _, may, because in rows)
+    reasons: dict[str, set[str]] = {}
+    role = ""
+    for who, may, _ in rows:
+        role = who.strip() or role
+        reasons.setdefault(role, set()).update(re.findall(r"`(\w+:\w+)`", may))
+    roles = {
+        "TrainRole": "the containers' (`Role`)",
+        "TrainStateMachineRole": "the state machine's",
+        "TrainJudgeRole": "the function's (`JudgeRole`)",
+        "TrainStart": "the schedule's, and the deployment's with `on_change`",
+        "SchedulerRole": "the schedule's, and the deployment's with `on_change`",
+    }
+    for role, row in roles.items():
+        assert set(rights_of(stack, role)) == reasons[row], role
 
 
 def test_the_endpoint_may_decrypt_what_the_training_encrypts_with_its_own_key(stack: Stack, code: TrainingCode) -> None:
