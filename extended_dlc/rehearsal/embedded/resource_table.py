@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import moto.logs.models  # moto lists the resource types of imported modules only
-import moto.secretsmanager.models  # noqa: F401
+import moto.logs.models  # noqa: F401 - moto lists the resource types of imported modules only
 from moto.cloudformation import parsing
 from moto.ecr.models import Repository, ecr_backends
 from moto.iam.models import Role, iam_backends
@@ -18,7 +17,7 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sns.models import sns_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded import components, networks, scaling, sharing, states, watching
+from extended_dlc.rehearsal.embedded import components, managed_secrets, networks, scaling, sharing, states, watching
 from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.iam import TEMPLATE_POLICY, attach_policy
@@ -157,6 +156,12 @@ def _rows(control: SageMaker) -> dict[str, ResourceType]:
             make=watching.create_schedule,
             change=watching.change_schedule,
             remove=watching.delete_schedule,
+        ),
+        "AWS::SecretsManager::Secret": Row(
+            named_by="Name",
+            make=managed_secrets.create_secret,
+            change=managed_secrets.change_secret,
+            remove=managed_secrets.delete_secret,
         ),
         "AWS::StepFunctions::StateMachine": Row(
             named_by="StateMachineName",

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from moto.core.common_models import CloudFormationModel
+from moto.utilities.utils import get_partition
 
 from extended_dlc.facts.limits import most
+from extended_dlc.rehearsal.embedded.shapes import REMEMBERED
 
 Properties = dict[str, Any]
 
@@ -86,10 +88,17 @@ class Recorded:
         return False
 
     def create(self, wish: Wish) -> Any:
-        return Record(wish.name, wish.properties)
+        return self._record(wish, f"{REMEMBERED}{wish.name}")
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        return Record(model.physical_resource_id, wish.properties)
+        return self._record(wish, model.physical_resource_id)
+
+    @staticmethod
+    def _record(wish: Wish, name: str) -> Record:
+        """The record, with an ARN for policies and rules that name the resource."""
+        service = wish.type.split("::")[1].lower()
+        arn = f"arn:{get_partition(wish.region)}:{service}:{wish.region}:{wish.account_id}:{name}"
+        return Record(name, wish.properties, {"Arn": arn})
 
     def delete(self, wish: Wish, model: Any) -> None:
         """The stack drops its record."""
@@ -211,7 +220,8 @@ class CustomResource:
         return "ServiceToken" in changed
 
     def create(self, wish: Wish) -> Any:
-        return Record(wish.name, wish.properties, self._run("Create", wish, wish.name))
+        name = wish.name if self.handler is not None else f"{REMEMBERED}{wish.name}"
+        return Record(name, wish.properties, self._run("Create", wish, name))
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         known = model.physical_resource_id

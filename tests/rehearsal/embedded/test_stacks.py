@@ -300,6 +300,7 @@ GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "AWS::Logs::LogGroup": ({}, "logs", "delete_log_group", "logGroupName"),
     "AWS::S3::Bucket": ({}, "s3", "delete_bucket", "Bucket"),
     "AWS::SNS::Topic": ({}, "sns", "delete_topic", "TopicArn"),
+    "AWS::SecretsManager::Secret": ({"SecretString": "x"}, "secretsmanager", "delete_secret", "SecretId"),
     "AWS::Scheduler::Schedule": (
         {
             "ScheduleExpression": "rate(1 day)",
@@ -628,6 +629,75 @@ def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws)
     stack = deploy(aws, "unknown-type", template)
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     assert outputs(stack) == {"Name": "pool"}
+
+
+def test_what_refers_to_a_remembered_resource_is_made_as_if_that_were_there(aws: Aws) -> None:
+    pool, arn = {"Ref": "Pool"}, {"Fn::GetAtt": ["Pool", "Arn"]}
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    may = {"Effect": "Allow", "Action": "cognito-idp:AdminGetUser", "Resource": [arn, {"Fn::Sub": "${Pool.Arn}/*"}]}
+    rule = {"EventPattern": {"source": ["x"]}, "Targets": [{"Id": "Target", "Arn": {"Fn::GetAtt": ["Fleet", "Arn"]}}]}
+    template = {
+        "Resources": {
+            "Pool": {"Type": "AWS::Cognito::UserPool"},
+            "Client": {"Type": "AWS::Cognito::UserPoolClient", "Properties": {"UserPoolId": pool}},
+            "Fleet": {"Type": "My::Company::Fleet", "Properties": {"Of": pool}},
+            "Own": {"Type": "Custom::Own", "Properties": {"ServiceToken": arn}},
+            "Rule": {"Type": "AWS::Events::Rule", "Properties": rule},
+            "Role": {
+                "Type": "AWS::IAM::Role",
+                "Properties": {
+                    "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+                    "Policies": [
+                        {"PolicyName": "May", "PolicyDocument": {"Version": "2012-10-17", "Statement": [may]}},
+                    ],
+                },
+            },
+        },
+        "Outputs": {"Pool": {"Value": pool}, "Arn": {"Value": arn}, "Own": {"Value": {"Ref": "Own"}}},
+    }
+    stack = deploy(aws, "remembers", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", events(aws, "remembers")
+    found = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    assert found["Pool"].startswith("remembered-only-remembers-Pool-"), "nobody takes it for a name of AWS's"
+    assert found["Arn"] == f"arn:aws:cognito:{REGION}:{ACCOUNT}:{found['Pool']}"
+    assert found["Own"].startswith("remembered-only-remembers-Own-")
+    wrong = {"Resources": {"Client": {"Type": "AWS::Cognito::UserPoolClient", "Properties": {"UserPoolId": "a b"}}}}
+    assert deploy(aws, "not-remembered", wrong)["StackStatus"] == "ROLLBACK_COMPLETE", "a name of the user's is checked"
+
+
+def test_a_secret_has_a_given_or_a_generated_value_and_goes_with_its_stack(aws: Aws) -> None:
+    asked = {"SecretStringTemplate": '{"user": "me"}', "GenerateStringKey": "password", "PasswordLength": "20"}
+    resources = {
+        "Given": {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": "given", "SecretString": "first"}},
+        "Made": {"Type": "AWS::SecretsManager::Secret", "Properties": {"GenerateSecretString": asked}},
+        "Word": {
+            "Type": "AWS::SecretsManager::Secret",
+            "Properties": {"GenerateSecretString": {"ExcludePunctuation": "true"}},
+        },
+    }
+    names = {"Made": {"Value": {"Ref": "Made"}}, "Word": {"Value": {"Fn::GetAtt": ["Word", "Id"]}}}
+    stack = deploy(aws, "secrets", {"Resources": resources, "Outputs": names})
+    assert stack["StackStatus"] == "CREATE_COMPLETE", events(aws, "secrets")
+    ids = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    client = aws.client("secretsmanager")
+
+    def value(name: str) -> str:
+        return str(client.get_secret_value(SecretId=name)["SecretString"])
+
+    made, word = value(ids["Made"]), value(ids["Word"])
+    assert json.loads(made)["user"] == "me"
+    assert len(json.loads(made)["password"]) == 20
+    assert len(word) == 32
+    assert word.isalnum()
+    resources["Given"]["Properties"] = {"Name": "given", "SecretString": "second"}
+    resources["Made"]["Properties"] = {"GenerateSecretString": asked, "Description": "mine"}
+    again = json.dumps({"Resources": resources, "Outputs": names})
+    aws.client("cloudformation").update_stack(StackName="secrets", TemplateBody=again)
+    assert settled(aws, "secrets")["StackStatus"] == "UPDATE_COMPLETE"
+    assert (value("given"), value(ids["Made"])) == ("second", made)
+    assert client.describe_secret(SecretId=ids["Made"])["Description"] == "mine"
+    aws.client("cloudformation").delete_stack(StackName="secrets")
+    wait_for(lambda: client.list_secrets()["SecretList"] == [])
 
 
 def test_scaling_and_alarms_reach_their_services(aws: Aws) -> None:
