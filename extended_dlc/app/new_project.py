@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class NewProject:
         check_empty(folder)
         name = _name_for(folder)
         content = self.settings(name)
-        _check(content)
+        if problems := _problems(content):
+            raise ValueError("\n".join(problems))
         made = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +82,12 @@ class NewProject:
                 folder.rmdir()
             raise
         return sorted(path for path, _ in self._files(name, content))
+
+    def check(self, *options: str) -> None:
+        """Raise ValueError with what the app would refuse of these options, such as `instance_type`."""
+        words = tuple(f"'--{each.replace('_', '-')}' " for each in options)
+        if found := [each for each in _problems(self.settings("extended-dlc")) if each.startswith(words)]:
+            raise ValueError("\n".join(found))
 
     def settings(self, name: str) -> dict[str, Any]:
         """The settings of the template, with the given options."""
@@ -134,12 +142,14 @@ def requirements() -> list[str]:
 
 def _name_for(folder: Path) -> str:
     """The name of the stack, from the folder's name."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:_LONGEST_NAME].strip("-")
+    plain = unicodedata.normalize("NFKD", folder.resolve().name.lower().replace("ß", "ss"))
+    letters = "".join(each for each in plain if not unicodedata.combining(each))  # bücher is bucher, not b-cher
+    name = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:_LONGEST_NAME].strip("-")
     return name if name[:1].isalpha() else "extended-dlc"
 
 
-def _check(settings: dict[str, Any]) -> None:
-    """Raise ValueError with everything that the app would refuse."""
+def _problems(settings: dict[str, Any]) -> list[str]:
+    """Everything that the app would refuse, a line each, in the words of the command."""
     from extended_dlc.app.settings import read  # pydantic takes half a second
 
     region = settings["region"]
@@ -147,13 +157,14 @@ def _check(settings: dict[str, Any]) -> None:
     content = {key: each for key, each in settings.items() if key[0] != "$"}
     problems = list(read(Raw(origin="what was asked", content=content)).problems)
     if region not in regions:
-        problems = [each for each in problems if not each.startswith(("image.", "region "))]
+        problems = [each for each in problems if not each.startswith(("image.", "region ", "region:"))]
         problems.append(f"region ({region}): is no region with AWS's base images{did_you_mean(region, regions)}")
-    if problems:
-        raise ValueError("\n".join(map(_as_option, problems)))
+    return [_as_option(each) for each in problems]
 
 
 def _as_option(problem: str) -> str:
     """A problem of the settings in the words of the command that writes them."""
-    option, _, rule = problem.partition(" ")
-    return f"'{_OPTIONS[option]}' {rule.replace('): ', ') ', 1)}" if option in _OPTIONS else problem
+    found = re.fullmatch(r"([\w.]+)( \(.*?\))?: (.*)", problem, re.DOTALL)
+    if found is None or found[1] not in _OPTIONS:
+        return problem
+    return f"'{_OPTIONS[found[1]]}'{found[2] or ' ()'} {found[3]}"

@@ -66,7 +66,10 @@ class Main(Group):
             _drop_unwritten()
             self._fail(click.ClickException(_words(error)), words)
         except click.Abort as error:
-            stopped = isinstance(error.__cause__, KeyboardInterrupt)
+            why = error.__cause__ or error.__context__  # click hides what ended a question
+            stopped = isinstance(why, KeyboardInterrupt)
+            if why is not None and error.__cause__ is None:
+                click.echo(err=True)  # the question's line is not ended
             said = "stopped" if stopped else "nothing was done"
             click.echo(said, err=True)
             self._answer(words, status=said if stopped else "failed", error=said)

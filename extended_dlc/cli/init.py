@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from extended_dlc.installed import missing_for_rehearsal
 from extended_dlc.terminal import Screen
+
+if TYPE_CHECKING:
+    from extended_dlc.app.new_project import NewProject
 
 _QUESTIONS = {
     "model": ("Model of the Hugging Face Hub", "bigscience/bloom-560m"),
@@ -38,9 +43,15 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     from extended_dlc.app.new_project import NewProject, check_empty
 
     given = {"model": model, "instance_type": instance_type, "region": region}
+    known = {name: value for name, value in given.items() if value is not None}
+    open_questions = [name for name in given if name not in known]
     try:
         check_empty(folder)
-        project = NewProject(**{name: value or _answer(name, yes=yes) for name, value in given.items()})
+        project = NewProject(**{"region": _default("region"), **known})
+        if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+            project.check(*known)
+            for name in open_questions:
+                project = _ask(name, project)
         written = project.write(folder)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -58,11 +69,24 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     screen.line("README.md there has the rest", "quiet")
 
 
-def _answer(name: str, *, yes: bool) -> str:
-    """The user's answer to a question, or the default with `--yes` and without a terminal."""
-    question, default = _QUESTIONS[name]
+def _default(name: str) -> str:
+    """What is taken for a question that nobody answers."""
+    default = _QUESTIONS[name][1]
     if name == "region":
-        default = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or default
-    if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return default
-    return str(click.prompt(question, default=default))
+        return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or default
+    return default
+
+
+def _ask(name: str, project: NewProject) -> NewProject:
+    """The project with the user's answer to a question, which is asked again until the app takes the answer."""
+
+    def answered(value: str) -> NewProject:
+        answer = replace(project, **{name: value})
+        try:
+            answer.check(name)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        return answer
+
+    answer: NewProject = click.prompt(_QUESTIONS[name][0], default=_default(name), value_proc=answered)
+    return answer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,8 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(tmp_path: Pa
             ["--region", "eu-wst-1"],
             "'--region' (eu-wst-1) is no region with AWS's base images; did you mean 'eu-west-1'?",
         ),
+        (["--model", ""], "Error: '--model' () is not a Hub model id"),
+        (["--region", ""], "Error: '--region' () is no region with AWS's base images"),
     ],
 )
 def test_what_the_app_would_refuse_is_said_before_anything_is_written(
@@ -122,23 +126,96 @@ def test_a_project_that_cannot_be_finished_leaves_nothing(
     assert [each.name for each in tmp_path.rglob("*")] == (["new", ".venv"] if exists else [])
 
 
+class Terminal:
+    """`extended-dlc init mine` on a terminal, without variables that name a region."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "extended_dlc", "init", "mine", *arguments],
+            cwd=folder,
+            env={**{k: v for k, v in os.environ.items() if not k.startswith("AWS_")}, "PYTHONPATH": str(ROOT)},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that its ^C is a signal
+        )
+        os.close(theirs)
+        self.screen = ""
+
+    def type(self, keys: str, *, after: str) -> None:
+        """Type keys after the screen shows this, which it has not shown before."""
+        self._read(until=after)
+        os.write(self._ours, keys.encode())
+
+    def end(self) -> int:
+        """Its exit status."""
+        self._read(until=None)
+        os.close(self._ours)
+        return self._process.wait(60)
+
+    def _read(self, *, until: str | None) -> None:
+        new = ""
+        while until is None or until not in new:
+            try:
+                piece = os.read(self._ours, 65536).decode()
+            except OSError:  # the program has gone
+                piece = ""
+            if not piece:
+                assert until is None, f"{until!r} was not shown: {new}"
+                break
+            new += piece
+        self.screen += new
+
+
 def test_on_a_terminal_it_asks_for_what_is_not_given(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "extended_dlc", "init", "mine", "--region", "eu-west-1"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    os.write(ours, b"openai/whisper-tiny\n\n")
-    assert process.wait(60) == 0
-    screen = os.read(ours, 65536).decode()
-    os.close(ours)
-    assert "Model of the Hugging Face Hub [bigscience/bloom-560m]" in screen
-    assert "Instance type, or 'serverless' [ml.m5.xlarge]" in screen
-    assert "Region" not in screen.partition("a project is in")[0]
+    terminal = Terminal(tmp_path, "--region", "eu-west-1")
+    terminal.type("openai/whisper-tiny\n", after="Model of the Hugging Face Hub [bigscience/bloom-560m]: ")
+    terminal.type("\n", after="Instance type, or 'serverless' [ml.m5.xlarge]: ")
+    assert terminal.end() == 0
+    assert "Region" not in terminal.screen
     hosting = {"kind": "real-time", "instance_type": "ml.m5.xlarge"}
     assert settings(tmp_path / "mine")["endpoints"] == {"model": {"model": "openai/whisper-tiny", "hosting": hosting}}
+
+
+def test_a_question_is_asked_again_until_the_app_takes_the_answer(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.type("a/b/c\n", after="Hub [bigscience/bloom-560m]: ")
+    terminal.type("bigscience/bloom\n", after="is not a Hub model id")
+    terminal.type("ml.g5\n", after="'serverless' [ml.m5.xlarge]: ")
+    terminal.type("\n", after="did you mean 'ml.g5.xlarge'?")
+    terminal.type("ml.p5.48xlarge\n", after="'--instance-type' (ml.m5.xlarge) cannot hold bigscience/bloom")
+    terminal.type("eu-wst-1\n", after="Region [us-east-1]: ")
+    terminal.type("eu-west-1\n", after="did you mean 'eu-west-1'?")
+    assert terminal.end() == 0
+    written = settings(tmp_path / "mine")
+    hosting = {"kind": "real-time", "instance_type": "ml.p5.48xlarge"}
+    assert written["endpoints"] == {"model": {"model": "bigscience/bloom", "hosting": hosting}}
+    assert written["region"] == "eu-west-1"
+
+
+@pytest.mark.parametrize(("key", "status", "said"), [("\x03", 130, "stopped"), ("\x04", 1, "nothing was done")])
+def test_ctrl_c_in_a_question_stops_and_its_end_of_input_does_nothing(
+    tmp_path: Path, key: str, status: int, said: str
+) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.type(key, after="Hub [bigscience/bloom-560m]: ")
+    assert terminal.end() == status
+    assert terminal.screen.replace("\r", "").endswith(f"\n{said}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_the_options_is_said_before_a_question(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "--instance-type", "ml.g5")
+    assert terminal.end() == 1
+    assert "Model of the Hugging Face Hub" not in terminal.screen
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("Bücher 2", "bucher-2"), ("Straße", "strasse"), ("日本", "extended-dlc"), ("2nd", "extended-dlc")],
+)
+def test_the_stack_s_name_is_that_of_the_folder_in_plain_letters(tmp_path: Path, folder: str, name: str) -> None:
+    assert init(str(tmp_path / folder)).exit_code == 0
+    assert settings(tmp_path / folder)["name"] == name
