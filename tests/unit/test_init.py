@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -158,6 +159,7 @@ class Terminal:
     def _read(self, *, until: str | None) -> None:
         new = ""
         while until is None or until not in new:
+            assert select.select([self._ours], [], [], 60)[0], f"{until!r} was not shown: {new}"
             try:
                 piece = os.read(self._ours, 65536).decode()
             except OSError:  # the program has gone
@@ -181,14 +183,15 @@ def test_on_a_terminal_it_asks_for_what_is_not_given(tmp_path: Path) -> None:
 
 def test_a_question_is_asked_again_until_the_app_takes_the_answer(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
-    terminal.type("a/b/c\n", after="Hub [bigscience/bloom-560m]: ")
-    terminal.type("bigscience/bloom\n", after="is not a Hub model id")
-    terminal.type("ml.g5\n", after="'serverless' [ml.m5.xlarge]: ")
-    terminal.type("\n", after="did you mean 'ml.g5.xlarge'?")
-    terminal.type("ml.p5.48xlarge\n", after="'--instance-type' (ml.m5.xlarge) cannot hold bigscience/bloom")
-    terminal.type("eu-wst-1\n", after="Region [us-east-1]: ")
-    terminal.type("eu-west-1\n", after="did you mean 'eu-west-1'?")
+    model, instance, region = "[bigscience/bloom-560m]: ", "[ml.m5.xlarge]: ", "[us-east-1]: "
+    answers = [(model, "a/b/c"), (model, "bigscience/bloom"), (instance, "ml.g5"), (instance, "")]
+    answers += [(instance, "ml.p5.48xlarge"), (region, "eu-wst-1"), (region, "eu-west-1")]
+    for question, answer in answers:
+        terminal.type(f"{answer}\n", after=question)
     assert terminal.end() == 0
+    reasons = ["'--model' (a/b/c) is not a Hub model id", "did you mean 'ml.g5.xlarge'?"]
+    reasons += ["'--instance-type' (ml.m5.xlarge) cannot hold bigscience/bloom", "did you mean 'eu-west-1'?"]
+    assert [each for each in reasons if each not in terminal.screen] == []
     written = settings(tmp_path / "mine")
     hosting = {"kind": "real-time", "instance_type": "ml.p5.48xlarge"}
     assert written["endpoints"] == {"model": {"model": "bigscience/bloom", "hosting": hosting}}
