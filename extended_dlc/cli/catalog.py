@@ -31,7 +31,7 @@ def catalog() -> None:
     """List, show and search the Deep Learning Container images that can be extended."""
 
 
-@catalog.command("list")
+@catalog.command("list", short_help="List the images, oldest first in each repository.")
 @click.option("--repository", help="Only this repository, as huggingface-pytorch-inference.")
 @click.option("--accelerator", type=click.Choice(["cpu", "gpu"]), help="Only images for it.")
 @click.option("--region", help="Only images that can be pulled in this region.")

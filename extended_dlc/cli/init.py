@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -34,7 +35,10 @@ _QUESTIONS = {
 )
 @click.option("--region", help="Region that it is deployed to. Default: AWS_REGION, else us-east-1.")
 @click.option("--yes", is_flag=True, help="Ask nothing; take the defaults for what is not given.")
-def init(folder: Path, model: str | None, instance_type: str | None, region: str | None, yes: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Ask nothing, and print the files and the next commands as JSON.")
+def init(
+    folder: Path, model: str | None, instance_type: str | None, region: str | None, yes: bool, as_json: bool
+) -> None:
     """Write a new project into FOLDER, which is empty or does not exist. Default: this folder.
 
     An app, its settings with their schema, a test and pinned tools. On a terminal three questions are asked, but for
@@ -48,7 +52,7 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     try:
         check_empty(folder)
         project = NewProject(**{"region": _default("region"), **known})
-        if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+        if not (yes or as_json) and sys.stdin.isatty() and sys.stdout.isatty():
             project.check(*known)
             for name in open_questions:
                 project = _ask(name, project)
@@ -57,14 +61,18 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error.strerror or error}") from None
+    steps = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
+    if missing_for_rehearsal():
+        steps.append("pip install -r requirements.txt")
+    steps += ["extended-dlc plan", "extended-dlc rehearse"]
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "files": written, "next": steps}, indent=2))
+        return
     where = "this folder" if folder == Path() else str(folder)
     screen = Screen()
     screen.line(f"a project is in {where}: {', '.join(written)}", "ok")
     screen.title("next:")
-    steps = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
-    if missing_for_rehearsal():
-        steps.append("pip install -r requirements.txt")
-    for step in (*steps, "extended-dlc plan", "extended-dlc rehearse"):
+    for step in steps:
         screen.line(f"  {step}", hang=None)  # it is copied
     screen.line("README.md there has the rest", "quiet")
 

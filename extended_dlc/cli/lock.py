@@ -27,7 +27,8 @@ _OF_ENGINE = (125, 126, 127)
 @click.command()
 @click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
 @click.option("--output", default="extended-dlc.lock", show_default=True, type=click.Path(dir_okay=False))
-def lock(settings: str | None, output: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what was locked as JSON.")
+def lock(settings: str | None, output: str, as_json: bool) -> None:
     """Write down what the image's layer installs: names, versions and hashes, for the base's own Python.
 
     Runs the base with the container engine (docker, or what CDK_DOCKER names), asks its pip what it would install, and
@@ -45,6 +46,9 @@ def lock(settings: str | None, output: str) -> None:
     text = write_lock(report, base=image.base, day=datetime.now(timezone.utc).date().isoformat())
     files.write(Path(output), text)
     count = text.count("--hash=")
+    if as_json:
+        click.echo(json.dumps({"file": output, "base": image.base, "packages": count}, indent=2))
+        return
     Screen().line(f"{output}: {count} packages for {image.base}; commit it, and name it as image.lock", "ok")
 
 

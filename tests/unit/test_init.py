@@ -222,3 +222,11 @@ def test_what_is_wrong_with_the_options_is_said_before_a_question(tmp_path: Path
 def test_the_stack_s_name_is_that_of_the_folder_in_plain_letters(tmp_path: Path, folder: str, name: str) -> None:
     assert init(str(tmp_path / folder)).exit_code == 0
     assert settings(tmp_path / folder)["name"] == name
+
+
+def test_with_json_it_asks_nothing_and_names_the_files_and_the_next_commands(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "--json")
+    assert terminal.end() == 0
+    found = json.loads(terminal.screen)
+    assert (found["folder"], found["next"]) == ("mine", ["cd mine", "extended-dlc plan", "extended-dlc rehearse"])
+    assert sorted(each.partition("/")[0] for each in found["files"]) == FILES

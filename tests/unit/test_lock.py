@@ -167,3 +167,17 @@ def test_a_lock_that_the_base_does_not_fit_says_how_to_lock_again(monkeypatch: p
     assert "choose a transformers release" in open_build
     assert complaint in locked
     assert "run 'extended-dlc lock' with this base" in locked
+
+
+def test_the_command_tells_what_it_locked_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tmp_path / "engine"
+    engine.write_text(f"#!/bin/sh\necho '{json.dumps(REPORT)}'\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("CDK_DOCKER", str(engine))
+    monkeypatch.chdir(Path(__file__).parents[2])
+    file = tmp_path / "mine.lock"
+    done = CliRunner().invoke(main, ["lock", "--output", str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["file"], found["packages"]) == (str(file), 2)
+    assert f"# base {found['base']}" in file.read_text().splitlines()
