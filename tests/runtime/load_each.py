@@ -110,6 +110,13 @@ def change(folder: Path, source: Path, change_weights: Any) -> None:
     save_file(change_weights(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
 
 
+def one_nan(weights: Any) -> Any:
+    """The weights, with one number of the head broken."""
+    head = next(name for name in ("lm_head.weight", "classifier.weight") if name in weights)
+    weights[head].view(-1)[0] = float("nan")
+    return weights
+
+
 def without(folder: Path, source: Path, *names: str) -> None:
     """A copy without some files."""
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*names))
@@ -153,6 +160,9 @@ def make(root: Path) -> None:
         root / "BertForSequenceClassification",
         lambda w: {k: v * float("nan") for k, v in w.items()},
     )
+    for name in ("BertForSequenceClassification", "BertForTokenClassification"):
+        change(root / f"{name}-of-one-nan", root / name, one_nan)
+    change(root / "llama-of-one-nan", root / "llama", one_nan)
     change(root / "llama-of-nan", root / "llama", lambda w: {k: v * float("nan") for k, v in w.items()})
     without(root / "two-labels", root / "three-labels")
     config = json.loads((root / "two-labels" / "config.json").read_text())

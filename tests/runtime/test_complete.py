@@ -62,6 +62,9 @@ BROKEN = {
     ("a-pickle", ""): "pickles that hold more than weights",
     ("not-a-number", ""): "every number of the first answer",
     ("llama-of-nan", ""): "every number of the first answer",
+    ("llama-of-one-nan", ""): "a number of the first answer",
+    ("BertForSequenceClassification-of-one-nan", ""): "a number of the first answer",
+    ("BertForTokenClassification-of-one-nan", ""): "a number of the first answer",
     ("two-labels", ""): "classifier.weight (3x32 in the checkpoint, 2x32 by config.json)",
     ("bert-wordless", ""): "tokenizer",
     ("bloom-wordless", ""): "has no tokenizer",
@@ -608,6 +611,30 @@ def test_an_expert_that_the_first_request_does_not_reach_counts_as_read():
     model = torch.nn.Linear(1, 1)
     names = {"experts.3.weight": torch.zeros(2), "pooler.weight": torch.zeros(2)}
     assert loaded.read_by_the_answer(names, model, lambda: [1.0]) == ["experts.3.weight"]
+
+
+def test_a_weight_counts_as_read_where_the_text_and_attention_hide_what_it_changes():
+    """A text is the same while its scores differ, and scaled_dot_product_attention makes zeros of a NaN."""
+    import torch
+
+    class Writer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.unused = torch.nn.LayerNorm(8, bias=False), torch.nn.LayerNorm(8, bias=False)
+
+        def forward(self, values):
+            attended = torch.nn.functional.scaled_dot_product_attention(self.norm(values), values, values)
+            return {"logits": attended.nan_to_num() + values}
+
+    torch.manual_seed(1)
+    writer, values = Writer(), torch.randn(1, 1, 4, 8)
+    names = {"norm.weight": writer.norm.weight, "unused.weight": writer.unused.weight}
+
+    def ask():
+        writer(values)
+        return "the same text"
+
+    assert loaded.read_by_the_answer(names, writer, ask) == ["norm.weight"]
 
 
 def test_many_names_are_cut():

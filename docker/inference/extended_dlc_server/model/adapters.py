@@ -153,8 +153,8 @@ def serve_adapters(model: Model, found: Sequence[Adapter]) -> None:
         adapters.use(name)
         with numbers_of(model.pipeline.model) as numbers:
             model._call(*warm_up_request(model.expected, model.pipeline))
-        if numbers.are_none:
-            raise StartError(f"every number of the first answer of the adapter {name} is NaN: deliver another version")
+        if is_nan := numbers.what_is_nan:
+            raise StartError(f"{is_nan} of the first answer of the adapter {name} is NaN: deliver another version")
     adapters.use(None)
     if isinstance(model.steps, Scheduler) and model.writer is not None:
         model.steps = model.writer.steps = AdapterSteps(adapters, model.steps)

@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,17 +183,25 @@ def _pointer(tensor: Any) -> int | None:
 
 @dataclass
 class Numbers:
-    """Whether the model's outputs had floating-point tensors, and whether any number was finite."""
+    """What the model's outputs had: floating-point numbers, finite ones, and those that the answer is computed from."""
 
     seen: bool = False
     finite: bool = False
-    broken: bool = False
-    """Whether the logits held a NaN."""
+    scores: list[Any] = field(default_factory=list)
+    """The scores of each output, where they are kept."""
+
+    has_nan: bool = False
+    """Whether scores held a NaN, from which softmax makes an answer of nothing else."""
 
     @property
     def are_none(self) -> bool:
         """Whether all of them are NaN or infinite."""
         return self.seen and not self.finite
+
+    @property
+    def what_is_nan(self) -> str:
+        """How much of them is NaN, as the subject of a sentence; empty if nothing is."""
+        return "every number" if self.are_none else "a number" if self.has_nan else ""
 
     def add(self, value: Any) -> None:
         if isinstance(value, (list, tuple)):
@@ -204,16 +212,23 @@ class Numbers:
 
 
 @contextmanager
-def numbers_of(model: Any) -> Iterator[Numbers]:
-    """Watch the model's outputs inside the context: a text generated from NaN looks like any other."""
+def numbers_of(model: Any, *, keep: bool = False) -> Iterator[Numbers]:
+    """Watch the model's outputs inside the context: a text generated from NaN looks like any other.
+
+    :param keep: Whether to keep the scores.
+    """
     numbers = Numbers()
 
     def look(module: Any, arguments: Any, output: Any) -> None:
         parts = output if isinstance(output, Mapping) else {"": output}
         scores = [part for name, part in parts.items() if "logits" in name]
+        scores = scores or [part for name, part in parts.items() if name == "last_hidden_state"]
         for part in scores or parts.values():
             numbers.add(part)
-        numbers.broken = numbers.broken or any(hasattr(part, "isnan") and bool(part.isnan().any()) for part in scores)
+        tensors = [part for part in scores if hasattr(part, "isnan")]
+        numbers.has_nan = numbers.has_nan or any(bool(part.isnan().any()) for part in tensors)
+        if keep:
+            numbers.scores += [part.detach().clone() for part in tensors]
 
     handle = model.register_forward_hook(look)
     try:
@@ -226,20 +241,25 @@ def read_by_the_answer(weights: Mapping[str, Any], model: Any, ask: Callable[[],
     """Return the weights that the answer depends on: set them to NaN, one module at a time, and compare the answers.
 
     A pooler that the task does not use changes nothing. Experts, which only some inputs reach, always count as used.
+    The scores are compared too: a text may stay the same, and torch's attention makes zeros of a NaN.
     """
     modules: dict[str, list[str]] = {}
     for name in weights:
         modules.setdefault(name.rpartition(".")[0], []).append(name)
     if len(modules) > MOST_PROBES:
         return sorted(weights)
-    before, read = encode_json(ask()), []
+    with numbers_of(model, keep=True) as numbers:
+        before, read = encode_json(ask()), []
     for names in modules.values():
-        if any("expert" in name for name in names) or _changes([weights[name] for name in names], model, before, ask):
+        changed = [weights[name] for name in names]
+        if any("expert" in name for name in names) or _changes(changed, model, before, numbers.scores, ask):
             read += names
     return sorted(read)
 
 
-def _changes(weights: Collection[Any], model: Any, before: bytes, ask: Callable[[], Any]) -> bool:
+def _changes(
+    weights: Collection[Any], model: Any, before: bytes, scores: Sequence[Any], ask: Callable[[], Any]
+) -> bool:
     import torch
 
     kept = [weight.detach().clone() for weight in weights]
@@ -247,14 +267,24 @@ def _changes(weights: Collection[Any], model: Any, before: bytes, ask: Callable[
         with torch.no_grad():
             for weight in weights:
                 weight.fill_(math.nan)
-        with numbers_of(model) as numbers:
-            return encode_json(ask()) != before or numbers.broken
+        with numbers_of(model, keep=True) as numbers:
+            return encode_json(ask()) != before or numbers.has_nan or not _alike(scores, numbers.scores)
     except Exception:  # NaN weights may fail in any way, which also shows that they are used
         return True
     finally:
         with suppress(NotImplementedError), torch.no_grad():  # meta tensors have no values
             for weight, value in zip(weights, kept, strict=True):
                 weight.copy_(value)
+
+
+def _alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether the scores of two answers are equal, but for rounding."""
+    import torch
+
+    return len(some) == len(others) and all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=0.01, atol=0.01)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:

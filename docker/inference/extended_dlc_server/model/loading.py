@@ -218,16 +218,20 @@ def _load(
             )
         refuse_strings()
         models.append(Model(loaded, task, settings, sentences))
-        broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
+        broken = f"of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers, part_of_start("warm-up"):
             try:
                 models[-1].warm_up()
             except CannotAnswerError as error:
-                raise CannotAnswerError(f"{broken}: {error}") if numbers.are_none else error from error.__cause__
-        if numbers.are_none:
+                is_nan = numbers.what_is_nan
+                raise CannotAnswerError(f"{is_nan} {broken}: {error}") if is_nan else error from error.__cause__
+        if is_nan := numbers.what_is_nan:
             if settings.dtype == AUTO and placement.dtype != "float32":
-                raise CannotAnswerError(broken)
-            incomplete.add(f"{broken}: the training or the conversion broke the weights, deliver those of before")
+                raise CannotAnswerError(f"{is_nan} {broken}")
+            why = "the training or the conversion broke the weights, deliver those of before"
+            if invented:
+                why = f"it lacks {some(invented)}, deliver a checkpoint that has them"
+            incomplete.add(f"{is_nan} {broken}: {why}")
         _require_what_is_read(models[-1], invented, weights.name, incomplete)
         if adapters:
             serve_adapters(models[-1], adapters)
