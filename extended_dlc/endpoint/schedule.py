@@ -6,23 +6,16 @@ not drift, and a `cdk deploy` keeps the parameter's value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
-import jsii
 from aws_cdk import (
     Annotations,
     CfnCondition,
     CfnParameter,
     CfnResource,
     CliCredentialsStackSynthesizer,
-    DefaultStackSynthesizer,
     Duration,
     Fn,
-    IAnyProducer,
-    IResolvable,
-    IResolveContext,
-    Lazy,
     LegacyStackSynthesizer,
     Stack,
     TimeZone,
@@ -30,7 +23,8 @@ from aws_cdk import (
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from extended_dlc.constructs.helpers import refuse_nested, synthesizer_of
+from extended_dlc.constructs.helpers import refuse_nested
+from extended_dlc.constructs.stack_updates import MayReadParameters, StackParameters
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options.schedule import ByHand, OfficeHours
 
@@ -96,10 +90,6 @@ class Switch(Construct):
 
         stack = Stack.of(self)
         hour, minute = at.split(":")
-        qualifier = synthesizer_of(stack).bootstrap_qualifier or DefaultStackSynthesizer.DEFAULT_QUALIFIER
-        version = stack.format_arn(
-            service="ssm", resource="parameter", resource_name=f"cdk-bootstrap/{qualifier}/version"
-        )
         scheduler.Schedule(
             self,
             construct_id,
@@ -126,43 +116,12 @@ class Switch(Construct):
                     # its URL alone, and neither a TemplateBody nor UsePreviousTemplate has one. Another role cannot be
                     # brought either, because this one may pass none.
                     iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id]),
-                    # The caller must be able to read BootstrapVersion, which the CDK adds to each template.
-                    iam.PolicyStatement(actions=["ssm:GetParameters"], resources=[version]),
+                    MayReadParameters(stack),
                 ],
                 # CloudFormation refuses this update during another one: retry for an hour.
                 max_event_age=Duration.hours(1),
             ),
         )
-
-
-@jsii.implements(IAnyProducer)
-class StackParameters:
-    """The parameters of an update that changes one of them: all that the stack has at the end of the synth.
-
-    They are resolved late, because the CDK adds BootstrapVersion only after it has resolved the template once.
-    """
-
-    def __init__(self, changed: CfnParameter, value: Mapping[str, str]) -> None:
-        """Take the parameter that changes.
-
-        :param value: The members beside its key: `ParameterValue`, or a path to it in a state machine.
-        """
-        self._changed, self._value = changed, dict(value)
-
-    @property
-    def lazy(self) -> IResolvable:
-        """The token that the synth resolves to the parameters."""
-        return Lazy.uncached_any(cast(IAnyProducer, self))
-
-    def produce(self, context: IResolveContext) -> list[dict[str, Any]]:
-        """One entry for each parameter; an omitted one would go back to its default."""
-        found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
-        return [
-            {"ParameterKey": each.logical_id, **self._value}
-            if each is self._changed
-            else {"ParameterKey": each.logical_id, "UsePreviousValue": True}
-            for each in found
-        ]
 
 
 Schedule = OfficeHours | ByHand | Switch

@@ -11,6 +11,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from extended_dlc.constructs.dependencies import depend_on_policies_alone
 from extended_dlc.constructs.functions import functions_of
 from extended_dlc.constructs.helpers import any_partition
+from extended_dlc.constructs.stack_updates import StackParameters
 from extended_dlc.options.training import DAY_SECONDS, EvaluationGate
 from extended_dlc.training.decided import serving_release
 from extended_dlc.training.judge import judge
@@ -111,8 +112,6 @@ def _bounds(gate: EvaluationGate) -> dict[str, Any]:
 
 
 def _goes_over(serves: TrainedModel) -> GoOver:
-    from extended_dlc.endpoint.schedule import StackParameters
-
     changed = StackParameters(serves.parameter, {"ParameterValue.$": "$.look.artifact"})
     return GoOver(stack=Stack.of(serves).stack_name, parameter=_parameter_name(serves), parameters=changed.lazy)
 

@@ -9,7 +9,8 @@ from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
 from extended_dlc.constructs.buckets import grant_key, grant_objects
-from extended_dlc.constructs.helpers import any_partition, synthesizer_of, target_of
+from extended_dlc.constructs.helpers import any_partition, target_of
+from extended_dlc.constructs.stack_updates import MayReadParameters
 from extended_dlc.facts.names import TRAINING_LOGS
 from extended_dlc.training.model import MODELS
 
@@ -81,6 +82,8 @@ def allow_machine(
         statements.append((["sagemaker:CreateModelPackage"], arns, None))
     for actions, resources, conditions in statements:
         machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+    if function is not None and serves is not None:
+        machine.add_to_role_policy(MayReadParameters(Stack.of(serves)))
 
 
 def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
@@ -100,7 +103,3 @@ def _of_stack(serves: TrainedModel) -> Iterator[tuple[list[str], list[str], _Con
     stack, target = Stack.of(serves), target_of(serves)
     arn = target.arn("cloudformation", f"stack/{stack.stack_name}/*")
     yield ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [arn], None
-    # for the CDK's BootstrapVersion parameter of each template, which CloudFormation reads with the caller's
-    # permissions
-    qualifier = synthesizer_of(stack).bootstrap_qualifier or "hnb659fds"
-    yield ["ssm:GetParameters"], [target.arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")], None

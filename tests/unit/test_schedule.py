@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aws_cdk import (
     App,
+    CfnOutput,
     CfnParameter,
     CliCredentialsStackSynthesizer,
     DefaultStackSynthesizer,
@@ -15,10 +16,12 @@ from aws_cdk import (
     NestedStack,
     Stack,
 )
+from aws_cdk import aws_sns as sns
 from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
     ByHand,
+    EcrImage,
     HubModel,
     HuggingFaceEndpoint,
     InvocationScaling,
@@ -29,6 +32,7 @@ from extended_dlc import (
     StockDlc,
     Switch,
 )
+from tests.support.stacks import ACCOUNT, new_stack
 
 CPU = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04-v2.0"
 
@@ -112,6 +116,49 @@ def test_the_clock_may_update_this_stack_with_the_cdk_s_parameter_and_nothing_el
             }
         },
     )
+
+
+def inputs_of_schedules(template: Template) -> list[dict[str, Any]]:
+    schedules = template.find_resources("AWS::Scheduler::Schedule").values()
+    return [json.loads(each["Properties"]["Target"]["Input"]) for each in schedules]
+
+
+def test_the_clock_says_nothing_of_the_parameters_of_stacks_below(stack: Stack) -> None:
+    """CloudFormation refuses an update that names a parameter which the template does not have."""
+    topic = sns.Topic(stack, "Topic")
+    nested = NestedStack(stack, "Nested")
+    CfnParameter(nested, "Nesteds", default="x")
+    CfnOutput(nested, "Named", value=topic.topic_arn)  # the CDK makes a parameter of it
+    CfnParameter(Stack(stack, "Below"), "Belows", default="x")
+    switched(stack, OfficeHours(start="08:00", end="18:00"))
+    template = Template.from_stack(stack)
+    for asked in inputs_of_schedules(template):
+        names = [entry["ParameterKey"] for entry in asked["Parameters"]]
+        assert sorted(names) == sorted(template.to_json()["Parameters"])
+
+
+def test_the_clock_may_read_each_parameter_of_systems_manager_that_the_template_names() -> None:
+    """CloudFormation reads them with the clock's permissions, also those that the stack gets after the switch."""
+    stack = new_stack(account=ACCOUNT)
+    image = EcrImage.from_parameter(stack, "Image", "/images/text/inference/5.24.0/cpu")
+    model = HubModel("bloom", revision="a" * 40)
+    hours = OfficeHours(start="08:00", end="18:00")
+    HuggingFaceEndpoint(stack, "Bloom", model=model, image=image, schedule=hours)
+    shared = "arn:aws:ssm:us-east-1:222222222222:parameter/theirs"
+    kind = "AWS::SSM::Parameter::Value<String>"
+    for number, name in enumerate(("plain", shared, "/aws/service/ami-amazon-linux-latest/x", None)):
+        CfnParameter(stack, f"Later{number}", type=kind, default=name)
+    CfnParameter(stack, "NoneOfIts", default="/other")
+    policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+    statements = [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
+    (resources,) = [each["Resource"] for each in statements if each["Action"] == "ssm:GetParameters"]
+    assert {json.dumps(each).partition(":ssm:")[2].rstrip('"]}') for each in resources} == {
+        "us-east-1:111111111111:parameter/cdk-bootstrap/hnb659fds/version",
+        "us-east-1:111111111111:parameter/images/text/inference/5.24.0/cpu",
+        "us-east-1:111111111111:parameter/plain",
+        shared.partition(":ssm:")[2],
+        "us-east-1::parameter/aws/service/ami-amazon-linux-latest/x",
+    }
 
 
 def test_two_endpoints_of_a_stack_have_a_switch_each(stack: Stack) -> None:
