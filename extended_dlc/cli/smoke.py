@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     is_flag=False,
     flag_value="smoke-report.json",
-    help="Write which lines of the README's 'Never confirmed on AWS' are confirmed, without the account's id. Default "
+    help="Write which lines of docs/unconfirmed.md are confirmed, without the account's id. Default "
     "file: smoke-report.json.",
 )
 @click.option("--destroy", is_flag=True, help="Only destroy what a test that was killed left.")

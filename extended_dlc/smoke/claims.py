@@ -1,6 +1,6 @@
 """Claims that rest on documentation alone until a test on AWS confirms them: `CLAIMS`, with their checks.
 
-The README's list "Never confirmed on AWS" has a line for each, with the same id; a test compares the two.
+`docs/unconfirmed.md` has a line for each, with the same id; a test compares the two.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Claim:
     """A behaviour that was never confirmed on AWS."""
 
     id: str
-    """Its id, here and in the README."""
+    """Its id, here and in docs/unconfirmed.md."""
 
     look: Callable[[Seen], str] | None = None
     """Returns the evidence as a clause, or raises `StillOpen`. None if no smoke test can confirm the claim."""

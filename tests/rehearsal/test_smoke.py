@@ -333,11 +333,13 @@ def test_nothing_is_deployed_without_a_yes_or_with_a_problem(account: Account) -
 
 
 def test_every_line_that_was_never_confirmed_has_its_look_and_every_look_its_line() -> None:
-    readme = (ROOT / "README.md").read_text().partition("## Never confirmed on AWS\n")[2].partition("\n## ")[0]
-    lines = re.findall(r"^- (.*)", readme, re.MULTILINE)
+    page = (ROOT / "docs" / "unconfirmed.md").read_text()
+    lines = re.findall(r"^- (.*)", page, re.MULTILINE)
     assert [re.match(r"`([a-z-]+)`: ", line)[1] for line in lines] == [claim.id for claim in CLAIMS]  # type: ignore[index]
+    readme = (ROOT / "README.md").read_text().partition("## Never confirmed on AWS\n")[2].partition("\n## ")[0]
+    assert "(docs/unconfirmed.md)" in readme
     by_hand = {claim.id for claim in CLAIMS if claim.look is None}
-    assert by_hand == set(re.findall(r"^- `([a-z-]+)`:(?:(?!^- )[\s\S])*By hand:", readme, re.MULTILINE))
+    assert by_hand == set(re.findall(r"^- `([a-z-]+)`:(?:(?!^- )[\s\S])*By hand:", page, re.MULTILINE))
 
 
 @needs_cli
