@@ -41,7 +41,13 @@ def list_images(repository: str | None, accelerator: str | None, region: str | N
     known = dlc_images()
     _require("--repository", repository, {image.repository for image in known})
     _require("--region", region, {name for image in known for name in image.regions})
-    _print_images(dlc_images(repository, accelerator=accelerator, region=region), region, as_json)
+    found = dlc_images(repository, accelerator=accelerator, region=region)
+    if not found and not as_json:
+        asked = " and ".join(filter(None, (repository, accelerator, region)))
+        _fail(f"no image is of {asked}: leave an option out")
+    _print_images(found, region, as_json)
+    if not found:
+        raise SystemExit(FAILED)
 
 
 @catalog.command(short_help="Find images whose name has every word of TEXT.")

@@ -32,15 +32,16 @@ STATUSES = (
     Status(
         code=FAILED,
         name="failed",
-        meaning="Something is wrong; the last lines say what, and what to do.",
+        meaning="Something is wrong, or a value is refused; the last lines say what, and what to do.",
         commands="`plan`: `cdk synth` would refuse the settings. `check`: the release is known not to do. "
-        "`doctor`: there is a problem. `catalog search`: nothing was found. `ask`: no answer. `train`: the run failed, "
-        "or the gate refused the model. `rehearse`, `smoke`: a step failed, and nothing is left.",
+        "`doctor`: there is a problem. `catalog search`, `catalog list`: nothing was found. `ask`: no answer. `train`: "
+        "the run failed, or the gate refused the model. `rehearse`, `smoke`: a step failed, and nothing is left.",
     ),
     Status(
         code=USAGE,
         name="wrong usage",
-        meaning="An option or argument is missing, unknown or not what it can be; nothing was done.",
+        meaning="The command line cannot be read: an option or argument is missing, unknown, or none of its choices; "
+        "nothing was done.",
         commands="",
     ),
     Status(

@@ -51,10 +51,12 @@ if TYPE_CHECKING:
 @click.option("--fetch", is_flag=True, help="Let endpoints get the models themselves from the Hub, not tiny stand-ins.")
 @click.option(
     "--scenario",
+    metavar="NAME",
     type=click.Choice(["main", "tutorial", "training", "training-hosts", "embeddings", "platform"]),
     help="Play a story with the app of this package. main: BLOOM and Whisper answer. tutorial: AWS's own image fails "
     "at the first request; extended, it answers. training: a model is trained, judged, and served where it got better. "
-    "training-hosts: two hosts train one model. embeddings: a real small model, and similarities that mean something.",
+    "training-hosts: two hosts train one model. embeddings: a real small model, and similarities that mean something. "
+    "platform: an image that the cloud builds in one account serves in another.",
 )
 @click.option("--silent-rollbacks", is_flag=True, help="Updates that fail are rolled back without a reason.")
 @click.option(

@@ -105,7 +105,9 @@ def node(target: Target) -> Finding:
 def cdk(target: Target) -> Finding:
     """Check the CDK CLI in node_modules, which `make deploy` and `npx cdk` run."""
     local = target.folder / "node_modules" / ".bin" / "cdk"
-    install = "npm ci" if (target.folder / "package-lock.json").exists() else f"npm install {_wanted(target)}"
+    install = "npm install" if target.pinned_cdk else f"npm install {_wanted(target)}"
+    if (target.folder / "package-lock.json").exists():
+        install = "npm ci"
     if local.exists():
         return _judge(local, target, install)
     if target.pinned_cdk is None and shutil.which("cdk"):

@@ -235,6 +235,15 @@ def test_search_fails_when_nothing_is_found() -> None:
     assert run("search", "nowhere", "--json").exit_code == 1
 
 
+def test_a_list_without_an_image_says_so_and_fails() -> None:
+    asked = ("list", "--repository", "huggingface-pytorch-training", "--accelerator", "cpu")
+    nothing = run(*asked)
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "no image is of huggingface-pytorch-training and cpu: leave an option out" in nothing.output
+    as_json = run(*asked, "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (1, [])
+
+
 def test_the_command_starts_without_the_libraries_of_the_others() -> None:
     code = (
         "import sys; from extended_dlc.cli import main\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from extended_dlc.app.new_project import NewProject
 from extended_dlc.doctor import Target, tools
 from tests.support.doctor import (
     ROOT,
@@ -108,6 +109,11 @@ def test_a_newer_cli_of_the_same_major_is_fine(tmp_path: Path, path: Programs) -
 def test_no_cli_is_a_problem_in_node_modules_alone(tmp_path: Path, path: Programs) -> None:
     assert_problem(tools.cdk(app(tmp_path)), "no CDK CLI in node_modules", "^npm ci$")
     assert_ok(tools.cdk_on_path(app(tmp_path)), "^none")
+
+
+def test_in_a_new_project_the_cli_that_it_pins_is_installed(tmp_path: Path, path: Programs) -> None:
+    NewProject().write(tmp_path / "new")
+    assert_problem(tools.cdk(target(tmp_path / "new")), "no CDK CLI in node_modules", "^npm install$")
 
 
 def test_in_a_folder_that_pins_none_the_one_on_the_path_decides(tmp_path: Path, path: Programs) -> None:

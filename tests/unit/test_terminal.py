@@ -177,6 +177,17 @@ def test_every_list_of_commands_has_whole_sentences_on_one_line_each() -> None:
         assert len(re.findall(rf"^  {names[0]} +\S.*\.$", text, re.MULTILINE)) == 1, names
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_help_of_each_command_fits_the_terminal(columns: int) -> None:
+    wide = {
+        line
+        for names, _ in commands()
+        for line in CliRunner().invoke(main, [*names, "--help"], terminal_width=columns).output.splitlines()
+        if len(line) > columns
+    }
+    assert wide == set()
+
+
 def test_the_exit_statuses_stand_in_one_table() -> None:
     assert (ROOT / "docs" / "exit-codes.md").read_text() == page(), "make docs writes it anew"
     assert [each.code for each in STATUSES] == [0, 1, 2, 3, 130]
