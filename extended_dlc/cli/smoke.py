@@ -67,6 +67,7 @@ def smoke(
         raise click.ClickException("the time limit needs a signal that Windows has not: run it in WSL")
     from botocore.exceptions import BotoCoreError
 
+    from extended_dlc.app.aws_names import check_region
     from extended_dlc.facts.instances import find_instance
     from extended_dlc.rehearsal.report import Report
     from extended_dlc.smoke import Budget, SmokeTest
@@ -74,8 +75,12 @@ def smoke(
 
     report = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose)
     minutes = 1 if destroy else max_minutes
+    for name, value, check in (("REGION", region, check_region), ("--instance-type", instance_type, find_instance)):
+        try:
+            check(value)
+        except ValueError as error:
+            raise click.UsageError(f"'{name}' ({value[:100]}) {error}") from None
     try:
-        find_instance(instance_type)
         budget = Budget(instance_type=instance_type, hourly_price=hourly_price, max_cost=max_cost, max_minutes=minutes)
         given = raw_settings(settings, folder=Path(app)).content
         file = Path(confirmation) if confirmation else None

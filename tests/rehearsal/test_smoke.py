@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from extended_dlc.cli import main
 from extended_dlc.smoke import NAME, Budget
 from extended_dlc.smoke.claims import CLAIMS, Seen, judge
 from extended_dlc.smoke.confirmation import without_account
@@ -519,6 +521,22 @@ def test_what_it_costs_is_told_as_far_as_it_is_known() -> None:
     assert "what it costs is not known" in budget(max_minutes=30).description()
     assert budget(max_minutes=30).cost(3600) is None
     assert budget(hourly_price=0.6).cost(3600) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mars"], "'REGION' (mars) is not an AWS region: write it as 'us-east-1'"),
+        ([REGION, "--instance-type", "ml.g5"], "'--instance-type' (ml.g5) is not an instance type that SageMaker"),
+    ],
+)
+def test_a_region_or_a_type_that_cannot_be_is_named_before_the_price_is_asked_for(
+    arguments: list[str], said: str
+) -> None:
+    done = CliRunner().invoke(main, ["smoke", *arguments])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "hourly-price" not in done.output
 
 
 def test_the_command_needs_a_price_before_it_asks_aws_anything() -> None:
