@@ -131,6 +131,11 @@ def read_raw(
     else:
         origin = f"context.{CONTEXT_KEY} of cdk.json"
         raw = _read_cdk_json(folder) if in_cdk_json is UNREAD else in_cdk_json
+    if file is None and in_cdk_json is None:
+        raise SettingsError(
+            "the app's context has no settings: run it by the CDK CLI (npx cdk synth), which hands it the context of "
+            f"cdk.json; there, '{CONTEXT_KEY}' is an object of settings or 'settings' names their file"
+        )
     if not isinstance(raw, Mapping):
         raise SettingsError(f"{origin} holds no settings: write an object with 'region', 'image' and 'endpoints'")
     content: dict[str, Any] = json.loads(json.dumps(raw, default=str))

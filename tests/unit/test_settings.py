@@ -58,6 +58,15 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
         read_settings({"settings": str(tmp_path / "none.yaml")})
 
 
+def test_an_app_that_is_run_without_the_cdk_cli_says_how_it_is_run() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^the app's context has no settings: run it by the CDK CLI \(npx cdk synth"
+    ):
+        read_settings({})
+    with pytest.raises(SettingsError, match=r"^context\.extended-dlc of cdk\.json holds no settings"):
+        read_settings({"extended-dlc": ["a list"]})
+
+
 @pytest.mark.parametrize("suffix", [".json", ".yaml"])
 def test_a_file_as_editors_of_windows_write_it_is_read(shipped_settings: Any, tmp_path: Path, suffix: str) -> None:
     """With a byte order mark and their line endings; YAML reads JSON, too."""
@@ -271,11 +280,6 @@ def test_a_build_file_that_is_not_there_is_named(shipped_settings: Any) -> None:
     shipped_settings["image"]["build"] = {"pip_config": "/nowhere/pip.conf"}
     (problem,) = problems(shipped_settings)
     assert problem.startswith("image.build.pip_config (/nowhere/pip.conf): is not a file")
-
-
-def test_no_settings_at_all_is_an_error_not_a_traceback() -> None:
-    with pytest.raises(SettingsError, match="holds no settings"):
-        read_settings({})
 
 
 def test_a_stock_image_is_chosen_by_its_release_and_must_know_the_model(shipped_settings: Any) -> None:
