@@ -76,7 +76,7 @@ OVERRIDES: Mapping[str, Override] = {
     for each in (
         Override(
             key="model",
-            what="the model of the one endpoint there is; what is said of the other model is forgotten",
+            what="the model of the one endpoint there is, without the revision and weights of the one that it replaces",
             put=_put_model,
         ),
         Override(key="transformers", what="the release in the image", put=_put_transformers),

@@ -25,9 +25,11 @@ from extended_dlc.terminal import Screen
 @click.command()
 @click.argument("model")
 @click.option("--config", type=click.Path(dir_okay=False, exists=True), help="The model's config.json.")
-@click.option("--model-type", help="Its model_type, where nothing else says it.")
-@click.option("--parameters", type=click.IntRange(min=1), help="How many it has, where nothing else says it.")
-@click.option("--task", help="The pipeline task that it is for.")
+@click.option("--model-type", help="The model's model_type, where nothing else says it.")
+@click.option(
+    "--parameters", type=click.IntRange(min=1), help="The model's number of parameters, where nothing else says it."
+)
+@click.option("--task", help="The pipeline task that the model is for.")
 @click.option("--transformers", help="A release to check it against. Default: the newest known here.")
 @click.option("--with", "packages", multiple=True, metavar="PACKAGE==RELEASE", help="A package installed beside it.")
 @click.option("--region", help="Where the instances are to be.")

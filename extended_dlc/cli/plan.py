@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 @click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
 @override_options
 @click.option("--model-type", help="The model's model_type, where nothing else says it.")
-@click.option("--parameters", type=click.IntRange(min=1), help="How many it has, where nothing else says it.")
-@click.option("--task", help="The pipeline task that it is for.")
+@click.option(
+    "--parameters", type=click.IntRange(min=1), help="The model's number of parameters, where nothing else says it."
+)
+@click.option("--task", help="The pipeline task that the model is for.")
 @click.option("--context-length", type=click.IntRange(min=1), help="Tokens of a request. Default: 2048.")
 @click.option("--batch", type=click.IntRange(min=1), help="Requests that run together. Default: 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
