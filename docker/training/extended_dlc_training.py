@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -133,22 +134,57 @@ def torch_on_demand() -> Iterator[None]:
             del sys.modules["torch"]
 
 
+class _LastLines:
+    """Standard output that remembers its last lines."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.lines = stream, deque[str](maxlen=10)
+
+    def write(self, text: str) -> Any:
+        self.lines.extend(line for line in text.splitlines() if line.strip())
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def reason_of_script() -> Iterator[None]:
+    """Put the script's last lines into the error of a script that failed, where the toolkit found no message in them.
+
+    The toolkit prints what the script prints, and looks in it for Python's exceptions alone: what argparse says of a
+    wrong argument, or `sys.exit("…")` at the end, would be missing in the job's failure reason.
+    """
+    printed = _LastLines(sys.stdout)
+    sys.stdout = printed  # type: ignore[assignment]
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "output", None) == "":
+            error.output = "\n".join(printed.lines)[-500:].strip()  # type: ignore[attr-defined]
+        raise
+    finally:
+        sys.stdout = printed._stream
+
+
 def _train() -> None:
     module, _, function = os.environ.get(BASE_MODULE, "").partition(":")
     if module:
-        with torch_on_demand():
+        with torch_on_demand(), reason_of_script():
             getattr(importlib.import_module(module), function or "main")()
         return
     from sagemaker_training import entry_point, environment, runner
 
     job = environment.Environment()
-    entry_point.run(
-        job.module_dir,
-        job.user_entry_point,
-        job.to_cmd_args(),
-        job.to_env_vars(),
-        runner_type=runner.ProcessRunnerType,
-    )
+    with reason_of_script():
+        entry_point.run(
+            job.module_dir,
+            job.user_entry_point,
+            job.to_cmd_args(),
+            job.to_env_vars(),
+            capture_error=True,
+            runner_type=runner.ProcessRunnerType,
+        )
 
 
 def is_first_host() -> bool:

@@ -236,6 +236,54 @@ def test_a_channel_without_a_file_is_refused_before_the_script_starts(tmp_path: 
     assert start() == (0, "the script ran\n")
 
 
+TOOLKIT = """
+import subprocess, sys
+class ExecuteUserScriptError(Exception):
+    def __init__(self, output): self.output = output
+    def __str__(self): return f"ErrorMessage {self.output!r}"
+def main():
+    # as process.py of the toolkit, which is compiled where it is installed: lines from the first that has the name of
+    # an exception are the message
+    done = subprocess.run([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    found = []
+    for line in done.stdout.strip().split("\\n"):
+        print(line)
+        if found or "ValueError" in line: found.append(line)
+    if done.returncode: raise ExecuteUserScriptError("\\n".join(found))
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("import sys; print('step 1'); sys.exit('no column text')", "ErrorMessage 'step 1\\nno column text'"),
+        (
+            "import argparse; argparse.ArgumentParser(prog='train.py', usage='').parse_args(['--wrong', '1'])",
+            "ErrorMessage 'usage: \\ntrain.py: error: unrecognized arguments: --wrong 1'",
+        ),
+        ("print('step 1'); raise ValueError('its own')", "ErrorMessage 'ValueError: its own'"),
+        ("print('one', 'two ' * 1000); raise SystemExit(3)", f"ErrorMessage '{('two ' * 125).strip()}'"),
+        ("print('done')", "ended well"),
+    ],
+)
+def test_a_script_that_ends_without_an_exception_gives_the_failure_its_last_lines(
+    tmp_path: Path, script: str, reason: str
+) -> None:
+    (tmp_path / "base_module.py").write_text(TOOLKIT)
+    program = (
+        "import extended_dlc_training as layer\nwith layer.reason_of_script():\n import base_module; base_module.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nprint('ended well')", "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(IMAGE)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (done.stderr or done.stdout).strip().splitlines()[-1]
+    assert said.removeprefix("base_module.ExecuteUserScriptError: ") == reason
+
+
 def test_the_base_module_gets_torchs_version_without_torch_and_the_rest_with_it(run: Run, tmp_path: Path) -> None:
     printed = run(
         tmp_path,
