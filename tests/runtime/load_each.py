@@ -139,6 +139,7 @@ def make(root: Path) -> None:
     llama(root / "llama")
     rope = {"rope_parameters": ROPE} if hasattr(LlamaConfig(), "rope_parameters") else OLD_ROPE
     llama(root / "llama-encoder", "LlamaModel", **rope)
+    make_stretched(root)
     # the names of weight norm before torch 2.1, and those of after
     old, new = ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")
     for name, (these, those) in {"old-names": (new, old), "new-names": (old, new)}.items():
@@ -185,6 +186,33 @@ def make(root: Path) -> None:
         config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
         (root / f"{name}-untied" / "config.json").write_text(json.dumps(config))
     without(root / "unheard", root / "Wav2Vec2ForCTC", "preprocessor_config.json")
+
+
+def make_stretched(root: Path) -> None:
+    """Text encoders whose rotary positions were stretched after the pretraining, in the way of their releases."""
+    import transformers
+
+    is_new = hasattr(transformers.LlamaConfig(), "rope_parameters")
+    short, long = [1.0] * 8, [1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.5, 2.0]
+    ways = {
+        "llama-yarn": ("Llama", {"rope_type": "yarn", "factor": 4.0}, 64),
+        "llama-yarn-stretched": ("Llama", {"rope_type": "yarn", "factor": 4.0}, 16),
+        "phi3": ("Phi3", {"rope_type": "longrope", "short_factor": short, "long_factor": long}, 2),
+        "granite": ("Granite", {"rope_type": "linear", "factor": 4.0}, None),
+    }
+    for name, (kind, scaling, length) in ways.items():
+        size = bytes_tokenizer(root / name, "PreTrainedTokenizerFast")
+        sizes = {**tiny_tasks.LAYERS, "max_position_embeddings": 64, "initializer_range": 0.5, "vocab_size": size}
+        roles = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+        pretrained = {} if length is None else {"original_max_position_embeddings": length}
+        if is_new:
+            rope = {"rope_parameters": {"rope_theta": 77.0, **scaling, **pretrained}}
+        else:
+            rope = {"rope_theta": 77.0, "rope_scaling": scaling}
+            if kind == "Phi3":
+                rope = {**rope, **pretrained, "rope_scaling": {"type": scaling.pop("rope_type"), **scaling}}
+        config = getattr(transformers, f"{kind}Config")(**sizes, **roles, **rope)
+        save(root / name, f"{kind}Model", config)
 
 
 def configure(folder: Path, source: Path, **changed: Any) -> None:

@@ -186,17 +186,28 @@ def test_a_weight_that_the_decoder_inside_a_model_ties_is_there_under_either_nam
         assert "text_decoder.cls.predictions.decoder.weight" in untied.get("refused", ""), untied
 
 
+ROTARY = ["llama-encoder", "llama-yarn", "phi3", "granite"]
+
+
 def test_rotary_positions_of_any_release_are_what_they_were(load, made, overlay, release, tmp_path_factory):
-    """The newest release wrote the model; the oldest has other names for these settings."""
+    """The newest release wrote the models; the oldest has other names for these settings."""
     other = run(
         os.pathsep.join([*([str(overlay)] if release == NEWEST else []), str(PROGRAM.parents[2] / "docker/inference")]),
         "load",
-        f"x=feature-extraction={made / 'llama-encoder'}",
+        *[f"{name}=feature-extraction={made / name}" for name in ROTARY],
         SCRATCH=str(tmp_path_factory.mktemp("scratch")),
     )
-    case = "llama-encoder", "feature-extraction"
-    (answer,), (expected,) = load(case)[case]["answer"], json.loads(other)["answer"]
-    assert answer[-1] == pytest.approx(expected[-1], abs=1e-4)
+    expected = {row["name"]: row for row in map(json.loads, other.splitlines())}
+    for (name, _), row in load(*[(name, "feature-extraction") for name in ROTARY]).items():
+        assert "answer" in row, row
+        assert row["answer"][0][-1] == pytest.approx(expected[name]["answer"][0][-1], abs=1e-4), name
+
+
+def test_rotary_positions_that_the_oldest_release_would_stretch_otherwise_are_refused(load, release):
+    case = "llama-yarn-stretched", "feature-extraction"
+    row = load(case)[case]
+    lost = "rope_parameters.original_max_position_embeddings (16). Build the image with that release"
+    assert row.get("answer") if release == NEWEST else lost in row["refused"]
 
 
 def test_an_incomplete_model_starts_where_that_is_allowed_with_one_line_that_names_it(load):

@@ -6,8 +6,10 @@ position embeddings, or which layers use sliding-window attention.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ log = logging.getLogger(__name__)
 Reads = Callable[[str], frozenset[str] | None]
 """Model type -> the fields that the installed release reads; None for an unknown type."""
 
-_ROPE, _LAYERS = "rope_parameters", "layer_types"
+_ROPE, _LAYERS, _LENGTH = "rope_parameters", "layer_types", "original_max_position_embeddings"
 _ALIASES = {"rope_theta": ("rope_theta", "rotary_emb_base"), "partial_rotary_factor": ("rotary_pct",)}
 _UNSAID: tuple[Any, ...] = (None, False, [], {})
 """Values that mean the same as a missing field."""
@@ -126,15 +128,49 @@ def _translate_rope(done: Translation, config: dict[str, Any], known: frozenset[
         if "rope_scaling" not in known or kind not in _rope_types():
             done.lost.append(named)
             return
-        said["rope_scaling"] = {"rope_type": kind, **rest}
+        scaling = _scaling(config, kind, rest, said, known)
+        done.lost += [f"{prefix}{_ROPE}.{name} ({value})" for name, value in rest.items() if name not in scaling]
+        # some classes accept the name of before alone
+        spelt = [{name: kind, **scaling} for name in ("rope_type", "type")]
+        said["rope_scaling"] = next(
+            (each for each in spelt if _accepted({**config, **said, "rope_scaling": each})), spelt[0]
+        )
     config.update(said)
     done.changed.append(f"{prefix}{_ROPE} as {', '.join(sorted(said))}")
 
 
-def _rope_types() -> frozenset[str]:
+def _scaling(
+    config: Mapping[str, Any], kind: str, rest: dict[str, Any], said: dict[str, Any], known: frozenset[str]
+) -> dict[str, Any]:
+    """Return what the installed release reads of a scaling's fields; the length of the pretraining may go elsewhere.
+
+    That length is taken out of `rest` where it is said by another field.
+    """
+    source = inspect.getsource(_rope_types()[kind])
+    read = set(re.findall(r"""rope_(?:scaling|parameters|parameters_dict)(?:\[|\.get\()\s*["'](\w+)["']""", source))
+    if _LENGTH in rest and _LENGTH not in read:
+        if _LENGTH in known or f'"{_LENGTH}"' in source:
+            said[_LENGTH] = rest.pop(_LENGTH)
+        elif rest[_LENGTH] == config.get("max_position_embeddings"):
+            rest.pop(_LENGTH)
+    return {name: value for name, value in rest.items() if name in read}
+
+
+def _accepted(config: Mapping[str, Any]) -> bool:
+    """Whether the installed release makes a configuration of these fields."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    try:
+        CONFIG_MAPPING[str(config.get("model_type"))](**copy.deepcopy(dict(config)))  # some change what they are given
+    except Exception:
+        return False
+    return True
+
+
+def _rope_types() -> Mapping[str, Callable[..., Any]]:
     from transformers import modeling_rope_utils
 
-    return frozenset(modeling_rope_utils.ROPE_INIT_FUNCTIONS)
+    return dict(modeling_rope_utils.ROPE_INIT_FUNCTIONS)
 
 
 def _translate_layers(done: Translation, config: dict[str, Any], prefix: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StartError
-from ..files.complete import Incomplete, read_json, some, stored_types
+from ..files.complete import VOCABULARIES, Incomplete, read_json, some, stored_types
 from ..files.weights import Weights, why_not_loaded
 from ..json_text import encode_json
 from ..reading.positions import text_config
@@ -315,6 +315,24 @@ def _encoder(folder: Path, options: dict[str, Any]) -> Any:
     return AutoModelForTextEncoding.from_pretrained(folder, **loading, **trusted)
 
 
+def _with_tokenizer(made: Any, weights: Weights, options: Mapping[str, Any]) -> Any:
+    """Return the pipeline with the tokenizer beside the weights, if there is one.
+
+    Releases before 5 load it only for the model types in their table, which lacks Granite and WavLM.
+    """
+    from transformers import AutoTokenizer
+    from transformers.pipelines import pipeline
+
+    if not any((weights.tokenizer_folder / name).is_file() for name in VOCABULARIES):
+        return made
+    tokenizer = AutoTokenizer.from_pretrained(
+        weights.tokenizer_folder, trust_remote_code=options.get("trust_remote_code", False)
+    )
+    parts = {name: getattr(made, name, None) for name in ("feature_extractor", "image_processor")}
+    kept = {name: options[name] for name in ("device", "trust_remote_code") if name in options}
+    return pipeline(made.task, model=made.model, tokenizer=tokenizer, **parts, **kept)
+
+
 def make_pipeline(
     task: str, weights: Weights, config: dict[str, Any] | None, incomplete: Incomplete, **options: Any
 ) -> tuple[Any, dict[str, Any]]:
@@ -332,6 +350,8 @@ def make_pipeline(
                 options["tokenizer"] = str(weights.tokenizer_folder)
             model = _encoder(folder, options) if task == "feature-extraction" else str(folder)
             made = pipeline(task, model=model, **options)
+            if made.tokenizer is None and type(made)._load_tokenizer:
+                made = _with_tokenizer(made, weights, options)
         except Exception as error:
             # pipeline()'s message about "any of the following classes" does not give the cause
             cause = reports.errors[0] if reports.errors and "any of the following classes" in str(error) else error
