@@ -11,6 +11,8 @@ import pytest
 import torch
 import transformers
 from extended_dlc_server.machine.worker import State, Worker, took_too_long
+from extended_dlc_server.model import pipeline_texts
+from extended_dlc_server.reading.decoding import Decoded
 from extended_dlc_server.writing import beginnings
 from extended_dlc_server.writing import scheduler as scheduling
 from extended_dlc_server.writing.choosing import Chance, choose, plan_of
@@ -453,3 +455,16 @@ def test_a_request_that_cannot_join_fails_alone():
 def test_what_leaves_the_most_likely_token_alone_is_greedy(llama, least):
     text = asked(llama, prompt(10), 12, arguments={"do_sample": True, **least})
     assert written(scheduler(llama), [text]) == alone(llama, [asked(llama, prompt(10), 12)])
+
+
+def test_a_list_with_very_many_prompts_is_left_to_the_pipeline(llama, monkeypatch):
+    monkeypatch.setattr(pipeline_texts, "MOST_PROMPTS", 3)
+    pipe = transformers.TextGenerationPipeline(model=llama.model, tokenizer=llama.tokenizer)
+    texts = pipeline_texts.PipelineTexts(pipe, lambda result, request: b"")
+
+    def asked(inputs):
+        return texts.request(Decoded(inputs=inputs, arguments={"max_new_tokens": 2, "do_sample": False}))
+
+    assert len(asked(["w5 w6"] * 3).asked) == 3
+    assert asked(["w5 w6"] * 4) is None
+    assert len(asked("w5 w6").asked) == 1

@@ -34,6 +34,11 @@ class _Prompt:
     asked: Generation
 
 
+MOST_PROMPTS = 1000
+"""Most prompts of a request that share steps with others, since all of them are kept as tokens; the pipeline reads a
+longer list one by one. With 160,000 prompts Python's garbage collector held up all threads, and `/ping`, for 3 s."""
+
+
 class PipelineTexts:
     """The preprocessing and postprocessing of a text-generation pipeline."""
 
@@ -47,10 +52,10 @@ class PipelineTexts:
         arguments = request.arguments or {}
         before, options, after = self._pipeline._sanitize_parameters(**arguments)
         plan = self._plans.of(options)
-        if plan is None:
-            return None
         inputs = request.inputs
         is_one = isinstance(inputs, str) or is_chat(inputs)
+        if plan is None or (not is_one and len(inputs) > MOST_PROMPTS):
+            return None
         before = {**self._pipeline._preprocess_params, **before}
         after = {**self._pipeline._postprocess_params, **after}
         prompts = []
