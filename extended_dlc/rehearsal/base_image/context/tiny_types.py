@@ -150,8 +150,8 @@ def make_adapter(folder: Path, hub: Path, base: str, seed: int) -> None:
             weights[f"base_model.model.{name}.lora_A.weight"] = torch.randn(4, inputs)
             weights[f"base_model.model.{name}.lora_B.weight"] = torch.randn(outputs, 4)
     safetensors.save_file(weights, folder / "adapter_model.safetensors")
-    about = {"peft_type": "LORA", "base_model_name_or_path": base, "target_modules": [last], "task_type": None}
-    about |= {"r": 4, "lora_alpha": 8, "bias": "none"}
+    about: dict[str, Any] = {"peft_type": "LORA", "base_model_name_or_path": base, "target_modules": [last]}
+    about |= {"task_type": None, "r": 4, "lora_alpha": 8, "bias": "none"}
     (folder / "adapter_config.json").write_text(json.dumps(about, indent=2))
 
 
