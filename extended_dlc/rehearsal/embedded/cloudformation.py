@@ -359,8 +359,9 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
         raise ValidationError(message=f"Parameters: [{', '.join(absent)}] must have values")
     if unknown := [key for key in parameters if key not in declared]:
         raise ValidationError(message=f"Parameters: [{', '.join(unknown)}] do not exist in the template")
-    for key, given in parameters.items():
-        if fault := _fault_of_parameter(declared[key], str(given)):
+    for key, each in declared.items():
+        given = parameters.get(key, each.get("Default"))
+        if fault := _fault_of_parameter(each, str(given)):
             raise ValidationError(message=f"Parameter '{key}' must {fault}")
     resources = parsed.get("Resources", {})
     known = new_map(backend, stack, parsed, dict(parameters), stack.tags)

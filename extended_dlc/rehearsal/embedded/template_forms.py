@@ -6,7 +6,7 @@ Functions and references of a template with a transform are not looked at, becau
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from extended_dlc.rehearsal.embedded import resource_schemas
@@ -27,6 +27,17 @@ _OF_RESOURCE = frozenset(
     }
 )
 _KEPT = ("Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
+_OF_PARAMETER = frozenset(
+    {
+        *("AllowedPattern", "AllowedValues", "ConstraintDescription", "Default", "Description", "MaxLength"),
+        *("MaxValue", "MinLength", "MinValue", "NoEcho", "Type"),
+    }
+)
+_PARAMETER_TYPE = re.compile(
+    r"String|Number|CommaDelimitedList|List<(String|Number|AWS::[\w:]+)>|AWS::[\w:]+(<[\w:]+(<[\w:]+>)?>)?"
+)
+_EXPORT = re.compile(r"[A-Za-z0-9:-]+")
+_LONGEST_DESCRIPTION = 1024
 _TYPE = re.compile(r"Custom::[\w@-]{1,52}|\w+::\w+::\w+(::MODULE)?")
 
 _FUNCTIONS = (
@@ -62,9 +73,81 @@ def fault_of_sections(template: Template) -> str | None:
     types, transformed = {str(each["Type"]) for each in resources.values()}, _is_transformed(template)
     if strange := sorted(each for each in types if not _is_type(each, transformed=transformed)):
         return f"Template format error: Unrecognized resource types: [{', '.join(strange)}]"
-    outputs = (template.get("Outputs") or {}).values()
-    if not all(isinstance(each, Mapping) and "Value" in each for each in outputs):
-        return "Template format error: Every Outputs member must contain a Value object"
+    return None
+
+
+def fault_of_form(template: Template) -> str | None:
+    """What is wrong with the version, the description, the parameters, and with null as a value."""
+    if str(template.get("AWSTemplateFormatVersion", "2010-09-09")) != "2010-09-09":
+        return "Template format error: unsupported value for AWSTemplateFormatVersion."
+    description = template.get("Description", "")
+    if not isinstance(description, str) or len(description) > _LONGEST_DESCRIPTION:
+        return f"Template format error: 'Description' length is greater than {_LONGEST_DESCRIPTION}."
+    for name, each in (template.get("Parameters") or {}).items():
+        if fault := _fault_of_parameter(str(name), each):
+            return fault
+    for section in ("Resources", "Outputs") if not _is_transformed(template) else ():
+        if (place := _null_in(template.get(section) or {}, f"/{section}")) is not None:
+            return f"Template format error: [{place}] 'null' values are not allowed in templates"
+    return None
+
+
+def _fault_of_parameter(name: str, declared: Any) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9]+", name):
+        return f"Template format error: Parameter name {name} is non alphanumeric."
+    if not isinstance(declared, Mapping) or "Type" not in declared:
+        return "Template format error: Every Parameters object must contain a Type member."
+    if strange := sorted(set(declared) - _OF_PARAMETER):
+        return f"Invalid template parameter property '{strange[0]}'"
+    if not _PARAMETER_TYPE.fullmatch(str(declared["Type"])):
+        return f"Template format error: Unrecognized parameter type: {declared['Type']}"
+    if isinstance(declared.get("Default", ""), (Mapping, list)) or declared.get("Default", "") is None:
+        return "Template format error: Every Default member must be a string."
+    return None
+
+
+def _null_in(value: Any, place: str) -> str | None:
+    """The place of a null; None without any."""
+    if value is None:
+        return place
+    inside: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
+    inside = enumerate(value) if isinstance(value, list) else inside
+    found = (_null_in(each, f"{place}/{key}") for key, each in inside)
+    return next((each for each in found if each is not None), None)
+
+
+def fault_of_outputs(template: Template) -> str | None:
+    """What is wrong with the outputs, and with the names of their exports."""
+    if _is_transformed(template):
+        return None
+    names: list[str] = []
+    for key, output in (template.get("Outputs") or {}).items():
+        if not re.fullmatch(r"[A-Za-z0-9]+", str(key)):
+            return f"Template format error: Outputs name '{key}' is non alphanumeric."
+        if not isinstance(output, Mapping) or "Value" not in output:
+            return "Template format error: Every Outputs member must contain a Value object"
+        if isinstance(output["Value"], list):
+            return "Template format error: The Value field of every Outputs member must evaluate to a String."
+        if "Export" not in output:
+            continue
+        name = (output["Export"] or {}).get("Name") if isinstance(output["Export"], Mapping) else None
+        malformed = f"Template format error: Output {key} is malformed. The Name field of "
+        resources = template.get("Resources") or {}
+        if any(each in resources for each, _ in references_of(name)) or any(
+            function in ("Fn::ImportValue", "Fn::GetAZs") for function, _ in _members(name)
+        ):
+            return f"{malformed}Export must not depend on any resources, imported values, or Fn::GetAZs."
+        if not name or (isinstance(name, str) and not _EXPORT.fullmatch(name)):
+            return (
+                f"{malformed}every Export member must be specified and consist only of alphanumeric characters, "
+                "colons, or hyphens."
+            )
+        names += [name] if isinstance(name, str) else []
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        return (
+            f"Template format error: The Outputs section contains duplicate Export names: [{', '.join(twice)}]. "
+            "Specify a unique name for each export."
+        )
     return None
 
 
@@ -82,6 +165,8 @@ def _fault_of_resource(name: str, resource: Any, resources: Mapping[str, Any]) -
         return f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
     if strange := sorted(set(resource) - _OF_RESOURCE):
         return f"Invalid template resource property '{strange[0]}'"
+    if not isinstance(resource.get("Properties", {}), Mapping):
+        return f"Template format error: [/Resources/{name}/Properties] must be an object."
     depends = resource.get("DependsOn") or []
     if absent := sorted({*([depends] if isinstance(depends, str) else depends)} - set(resources)):
         return _unresolved(absent, "Resources")
@@ -112,8 +197,29 @@ def fault_of_functions(template: Template) -> str | None:
             return f"Template error: Encountered unsupported function: {name} Supported functions are: [{supported}]"
         if name == "Fn::If" and (not isinstance(given, list) or len(given) != 3):
             return "Template error: Fn::If requires a list argument with three elements"
+        if fault := _fault_of_arguments(name, given):
+            return fault
         if name == "Fn::FindInMap" and (fault := _fault_of_mapping(template.get("Mappings") or {}, given)):
             return fault
+    return None
+
+
+def _fault_of_arguments(name: str, given: Any) -> str | None:
+    """What is wrong with the arguments of a function, as far as the template alone says it."""
+    is_pair = isinstance(given, list) and len(given) == 2
+    if name == "Fn::GetAtt" and isinstance(given, list) and not (is_pair and all(given)):
+        return (
+            "Template error: every Fn::GetAtt object requires two non-empty parameters, the resource name and the "
+            "resource attribute"
+        )
+    if name == "Fn::Join" and not (is_pair and isinstance(given[0], str) and isinstance(given[1], (list, Mapping))):
+        return (
+            "Template error: every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of "
+            "strings to be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined."
+        )
+    selects = name == "Fn::Select" and is_pair and isinstance(given[1], list) and re.fullmatch(r"-?\d+", str(given[0]))
+    if selects and not 0 <= int(given[0]) < len(given[1]):
+        return f"Template error: Fn::Select cannot select nonexistent value at index {given[0]}"
     return None
 
 

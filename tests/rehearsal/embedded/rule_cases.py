@@ -1051,10 +1051,16 @@ def managed(size: int) -> Json:
     return {"PolicyDocument": json.dumps({**LONG, "Statement": [statement]})}
 
 
-def lifecycle(*priorities: int) -> Json:
-    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 5}
-    rules = [{"rulePriority": each, "selection": selection, "action": {"type": "expire"}} for each in priorities]
+def lifecycle(*rules_of: tuple[int, Json]) -> Json:
+    counted: Json = {"countType": "imageCountMoreThan", "countNumber": 5}
+    rules = [
+        {"rulePriority": priority, "selection": {**counted, **selection}, "action": {"type": "expire"}}
+        for priority, selection in rules_of
+    ]
     return {"lifecyclePolicyText": json.dumps({"rules": rules})}
+
+
+EVERY, UNTAGGED, TAGGED = {"tagStatus": "any"}, {"tagStatus": "untagged"}, {"tagPrefixList": ["v"]}
 
 
 def stepping(*bounds: tuple[float | None, float | None]) -> Json:
@@ -1129,11 +1135,76 @@ TEMPLATES: list[tuple[str, Json, Json, str]] = [
             ("AWS::Acme::Thing", "Acme::Some::Thing"),
         )
     ),
+    *(
+        ("a template's outputs", {"Resources": IT, "Outputs": refused}, {"Resources": IT, "Outputs": taken}, match)
+        for refused, taken, match in (
+            ({"One": {"Description": "x"}}, {"One": {"Value": "x"}}, "must contain a Value object"),
+            ({"One": {"Value": ["x"]}}, {"One": {"Value": {"Fn::Join": ["", ["x"]]}}}, "must evaluate to a String"),
+            ({"One-1": {"Value": "x"}}, {"One1": {"Value": "x"}}, "Outputs name 'One-1' is non alphanumeric"),
+            (
+                {"One": {"Value": "x", "Export": {"Name": "a_b"}}},
+                {"One": {"Value": "x", "Export": {"Name": "a-b:c"}}},
+                "Output One is malformed. The Name field of every Export member must",
+            ),
+            (
+                {"One": {"Value": "x", "Export": {"Name": {"Fn::Sub": "a-${It}"}}}},
+                {"One": {"Value": "x", "Export": {"Name": {"Fn::Sub": "a-${AWS::StackName}"}}}},
+                "Export must not depend on any resources",
+            ),
+            (
+                {key: {"Value": "x", "Export": {"Name": "twice"}} for key in ("One", "Two")},
+                {key: {"Value": "x", "Export": {"Name": key}} for key in ("One", "Two")},
+                "contains duplicate Export names: .twice.",
+            ),
+        )
+    ),
+    *(
+        ("a template's parameters and form", {"Resources": IT, **refused}, {"Resources": IT, **taken}, match)
+        for refused, taken, match in (
+            (
+                {"AWSTemplateFormatVersion": "2012-10-17"},
+                {"AWSTemplateFormatVersion": "2010-09-09"},
+                "unsupported value for AWSTemplateFormatVersion",
+            ),
+            ({"Description": "x" * 1025}, {"Description": "x" * 1024}, "length is greater than 1024"),
+            *(
+                (
+                    {"Parameters": {"P": {**wrong, "Default": "x"}}},
+                    {"Parameters": {"P": {**right, "Default": "x"}}},
+                    match,
+                )
+                for wrong, right, match in (
+                    ({"Type": "Text"}, {"Type": "String"}, "Unrecognized parameter type: Text"),
+                    ({"Type": "List<Text>"}, {"Type": "List<String>"}, "Unrecognized parameter type: List<Text>"),
+                    (
+                        {"Type": "String", "Pattern": "x"},
+                        {"Type": "String", "AllowedPattern": "x"},
+                        "Invalid template parameter property 'Pattern'",
+                    ),
+                )
+            ),
+            (
+                {"Parameters": {"P": {"Type": "CommaDelimitedList", "Default": ["x"]}}},
+                {"Parameters": {"P": {"Type": "CommaDelimitedList", "Default": "x"}}},
+                "Every Default member must be a string",
+            ),
+            ({"Parameters": {"P_1": {"Type": "String", "Default": "x"}}}, {}, "Parameter name P_1 is non alphanumeric"),
+        )
+    ),
+    *(
+        (
+            "a template's functions",
+            {"Resources": {"A": {"Type": "AWS::SNS::Topic"}}, "Outputs": {"One": {"Value": {"Fn::GetAtt": refused}}}},
+            {"Resources": {"A": {"Type": "AWS::SNS::Topic"}}, "Outputs": {"One": {"Value": {"Fn::GetAtt": taken}}}},
+            "every Fn::GetAtt object requires two non-empty parameters",
+        )
+        for refused, taken in ((["A"], ["A", "TopicName"]), (["A", ""], ["A", "TopicArn"]))
+    ),
     (
-        "a template's resources",
-        {"Resources": IT, "Outputs": {"One": {"Description": "x"}}},
-        {"Resources": IT, "Outputs": {"One": {"Value": "x"}}},
-        "Every Outputs member must contain a Value object",
+        "a template's parameters and form",
+        described(None),
+        described("x"),
+        "./Resources/It/Metadata/Value. 'null' values are not allowed",
     ),
     *(
         (rule, described(refused, **WITH), described(taken, **WITH), match)
@@ -1149,6 +1220,18 @@ TEMPLATES: list[tuple[str, Json, Json, str]] = [
                 {"Fn::If": ["Yes", "a"]},
                 {"Fn::If": ["Yes", "a", "b"]},
                 "Fn::If requires a list argument with three elements",
+            ),
+            (
+                "a template's functions",
+                {"Fn::Join": [["x"]]},
+                {"Fn::Join": ["-", ["x"]]},
+                "every Fn::Join object requires two parameters",
+            ),
+            (
+                "a template's functions",
+                {"Fn::Select": [2, ["a", "b"]]},
+                {"Fn::Select": ["1", ["a", "b"]]},
+                "Fn::Select cannot select nonexistent value at index 2",
             ),
             (
                 "a template's functions",
@@ -1507,14 +1590,22 @@ CASES += [
         f"CodeBuild is not authorized to perform: sts:AssumeRole on {ROLE}",
         "InvalidInputException",
     ),
-    of_service(
-        "a lifecycle policy",
-        "ecr",
-        "put_lifecycle_policy",
-        lifecycle(1, 1),
-        lifecycle(1),
-        "Lifecycle policy validation failure",
-        "InvalidParameterException",
+    *(
+        of_service(
+            "a lifecycle policy",
+            "ecr",
+            "put_lifecycle_policy",
+            lifecycle(*refused),
+            lifecycle(*taken),
+            match,
+            "InvalidParameterException",
+        )
+        for refused, taken, match in (
+            ([(1, UNTAGGED), (1, EVERY)], [(1, UNTAGGED), (2, EVERY)], "Lifecycle policy validation failure"),
+            ([(1, EVERY), (2, UNTAGGED)], [(2, EVERY), (1, UNTAGGED)], "must have the greatest rulePriority"),
+            ([(1, {"tagStatus": "tagged"})], [(1, {**TAGGED, "tagStatus": "tagged"})], "is required with tagStatus"),
+            ([(1, {**TAGGED, **UNTAGGED})], [(1, UNTAGGED)], "allowed only with tagStatus tagged"),
+        )
     ),
     of_scaling(
         "steps",

@@ -131,7 +131,7 @@ RULES: tuple[Rule, ...] = (
         name="a template's resources",
         operations=_TEMPLATES,
         refuses="sections that there are not, no resource, a resource without a type, with one of another form or with "
-        "one of AWS's that CloudFormation has in no region, an output without a value, a logical ID with other "
+        "one of AWS's that CloudFormation has in no region, a logical ID with other "
         "characters than letters and digits, attributes and deletion policies that there are not, and a DependsOn of "
         "what is not there",
         source="CloudFormation user guide, template sections, resource attributes; cfn-lint's copy of the registry: "
@@ -141,12 +141,31 @@ RULES: tuple[Rule, ...] = (
         code="ValidationError",
     ),
     Rule(
+        name="a template's parameters and form",
+        operations=_TEMPLATES,
+        refuses="another version, a description of more than 1,024 characters, a parameter of a type or with an "
+        "attribute that there is not, a default that is no string, and null as a value",
+        source="CloudFormation user guide, template anatomy, Parameters; CloudFormation template reference",
+        check=_of_template(template_forms.fault_of_form),
+        code="ValidationError",
+    ),
+    Rule(
+        name="a template's outputs",
+        operations=_TEMPLATES,
+        refuses="an output without a value or with a list, a name with other characters than letters and digits, and "
+        "an export without a name, with one twice, of other characters or of a resource",
+        source="CloudFormation user guide, Outputs; aws-samples/startup-kit-templates#45, aws-cloudformation/"
+        "cfn-lint#1632, compose-x/ecs_composex#444, aws/aws-cdk#28563: the words of exports",
+        check=_of_template(template_forms.fault_of_outputs),
+        code="ValidationError",
+    ),
+    Rule(
         name="a template's functions",
         operations=_TEMPLATES,
-        refuses="an intrinsic function that there is not, an Fn::If without three arguments, and a mapping or a key of "
-        "one that is not there",
+        refuses="an intrinsic function that there is not, an Fn::If without three arguments, an Fn::GetAtt or Fn::Join "
+        "without two, an Fn::Select behind the end of its list, and a mapping or a key of one that is not there",
         source="CloudFormation template reference, intrinsic functions; aws/aws-cli#2746, cloudtools/troposphere#479, "
-        "zalando-stups/senza, docs: the words of most",
+        "zalando-stups/senza, docs, awslabs/aws-cfn-template-flip#40: the words of most",
         check=_of_template(template_forms.fault_of_functions),
         code="ValidationError",
     ),

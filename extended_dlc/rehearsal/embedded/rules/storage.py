@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from moto.ecr.exceptions import InvalidParameterException
 from moto.ecr.policy_validation import EcrLifecyclePolicyValidator
@@ -54,11 +56,23 @@ def _lifecycle(world: World, given: Parameters) -> str | None:
         EcrLifecyclePolicyValidator(given["lifecyclePolicyText"]).validate()
     except InvalidParameterException as fault:
         return str(fault.message)
-    priorities = [each["rulePriority"] for each in json.loads(given["lifecyclePolicyText"])["rules"]]
-    if len(set(priorities)) == len(priorities):
-        return None
-    template = EcrLifecyclePolicyValidator.INVALID_PARAMETER_ERROR_MESSAGE
-    return f"{template}rulePriority must be unique: {', '.join(map(str, priorities))}.'"
+    rules = json.loads(given["lifecyclePolicyText"])["rules"]
+    wrong = _fault_of_lifecycle({each["rulePriority"]: each["selection"] for each in rules}, len(rules))
+    return wrong and f"{EcrLifecyclePolicyValidator.INVALID_PARAMETER_ERROR_MESSAGE}{wrong}'"
+
+
+def _fault_of_lifecycle(selections: Mapping[int, Mapping[str, Any]], count: int) -> str | None:
+    """What is wrong with the rules' selections, by their priorities."""
+    if len(selections) < count:
+        return f"rulePriority must be unique: {', '.join(map(str, selections))}."
+    for priority, each in selections.items():
+        has_tags = bool(each.get("tagPrefixList") or each.get("tagPatternList"))
+        if has_tags != (each.get("tagStatus") == "tagged"):
+            word = "required" if not has_tags else "allowed only"
+            return f"tagPrefixList or tagPatternList is {word} with tagStatus tagged: the rule of priority {priority}."
+        if each.get("tagStatus") == "any" and priority < max(selections):
+            return f"a rule with tagStatus any must have the greatest rulePriority, and has {priority}."
+    return None
 
 
 def _repository_actions(world: World, given: Parameters) -> str | None:
@@ -115,7 +129,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a lifecycle policy",
         operations=("ecr:PutLifecyclePolicy",),
-        refuses="a policy without rules, rules without their members, and two rules of one priority",
+        refuses="a policy without rules, rules without their members, two rules of one priority, tags that do not go "
+        "with tagStatus, and a rule for any image before others",
         source="ECR user guide, lifecycle policy parameters; getmoto/moto, ecr/policy_validation.py: most words",
         check=_lifecycle,
         code="InvalidParameterException",
