@@ -159,7 +159,7 @@ def _is_of(value: object, kind: Any) -> bool:
     if origin is not None:
         return isinstance(value, _COLLECTIONS[origin]) and next(_strangers(value, kind), None) is None
     if kind in (int, float):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value)
         return is_number and (kind is float or value == int(typing.cast(float, value)))
     if kind in (str, bool):
         return isinstance(value, kind)
@@ -195,6 +195,13 @@ def _strangers(value: object, kind: Any) -> Iterator[tuple[object]]:
             yield from ((element,) for element, its in pairs if not _is_of(element, its))
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more digits than a float has
+        return False
+
+
 def _is_union(kind: Any) -> bool:
     return isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
 
@@ -203,8 +210,10 @@ def _what(value: object) -> str:
     """A value's type in an error."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself, without '()',"
+    if isinstance(value, (int, float)) and not _is_finite(value):
+        return "no finite number"
     if isinstance(value, float):
-        return "a number with a fraction" if math.isfinite(value) else "no finite number"
+        return "a number with a fraction"
     if value is None:
         return "None"
     name = type(value).__name__

@@ -47,7 +47,7 @@ def is_token(value: object) -> bool:
     element that begins with `#{Token[`, and any other value as an object that has `resolve`, which paths have too.
     """
     if isinstance(value, (int, float)):
-        return value < -1e280
+        return -1e290 < value < -1e280  # and not infinity, which is no token
     if isinstance(value, str):
         return "Token[" in value
     if isinstance(value, (list, tuple)):

@@ -293,8 +293,8 @@ class EvaluationGate:
 
     def __post_init__(self) -> None:
         """Refuse a gate that nothing or everything passes."""
-        if not self.metric:
-            raise OptionError("metric", "''", "must be a name in metrics.json: write it as 'eval_loss'")
+        if not self.metric.strip():
+            raise OptionError("metric", f"'{self.metric}'", "must be a name in metrics.json: write it as 'eval_loss'")
         if (self.at_most is None) == (self.at_least is None):
             raise OptionError(
                 "metric",

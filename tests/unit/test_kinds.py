@@ -112,6 +112,8 @@ def test_a_grant_and_the_scope_of_rules_say_what_they_want(stack: cdk.Stack) -> 
         (lambda: RealTime(instances=1.5), r"'instances' \(1\.5\) is a number with a fraction and must be a whole"),
         (lambda: RealTime(instances=True), r"'instances' \(True\) is True and must be a whole number"),
         (lambda: RealTime(weight=float("inf")), r"'weight' \(inf\) is no finite number and must be a number"),
+        (lambda: RealTime(weight=float("-inf")), r"'weight' \(-inf\) is no finite number and must be a number"),
+        (lambda: RealTime(weight=10**400), r"'weight' \(10*\) is no finite number and must be a number"),
         (lambda: RealTime(startup_timeout_seconds=cdk.Duration.minutes(5)), r"of the class Duration and must be a wh"),
         (lambda: RealTime(variants=Variant(name="b")), r"is of the class Variant and must be a list of Variant"),
         (lambda: RealTime(variants=["b"]), r"\(\['b'\]\) has a text in it and must be a list of Variant"),

@@ -702,6 +702,10 @@ def test_a_gate_has_one_bound_and_a_channel_a_folder(stack: Stack) -> None:
     for bounds in ({}, {"at_most": 1.0, "at_least": 0.0}):
         with pytest.raises(ValueError, match=r"'metric' \(loss\) needs one bound: at_most= where smaller is better"):
             EvaluationGate(metric="loss", **bounds)
+    with pytest.raises(ValueError, match=r"'metric' \(' '\) must be a name in metrics\.json"):
+        EvaluationGate(metric=" ", at_most=1)
+    with pytest.raises(ValueError, match=r"'at_least' \(-inf\) is no finite number and must be a number"):
+        EvaluationGate(metric="accuracy", at_least=float("-inf"))
     with pytest.raises(ValueError, match=r"'margin' \(-1\) must be 0 or more"):
         EvaluationGate(metric="loss", at_most=1, margin=-1)
     for prefix in ("", "train", "/train/", "s3://bucket/train/"):
