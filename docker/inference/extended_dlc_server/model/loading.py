@@ -35,7 +35,7 @@ from ..settings import Settings
 from ..writing.choosing import bias_every_token
 from .adapters import serve_adapters
 from .embeddings import recipe_for
-from .loaded import make_pipeline, numbers_of, read_by_the_answer
+from .loaded import Numbers, make_pipeline, numbers_of, read_by_the_answer
 from .model import Model
 from .reranking import Scoring, scoring_for
 from .user_code import Context, UserModel, load_hooks
@@ -225,7 +225,7 @@ def _load(
             except CannotAnswerError as error:
                 is_nan = numbers.what_is_nan
                 raise CannotAnswerError(f"{is_nan} {broken}: {error}") if is_nan else error from error.__cause__
-        if is_nan := numbers.what_is_nan:
+        if is_nan := _what_is_nan(models[-1], numbers):
             if settings.dtype == AUTO and placement.dtype != "float32":
                 raise CannotAnswerError(f"{is_nan} {broken}")
             why = "the training or the conversion broke the weights, deliver those of before"
@@ -241,6 +241,15 @@ def _load(
         *(weights.name, task, placement.dtype, models[0].batch_size, len(models)),
     )
     return models
+
+
+def _what_is_nan(model: Model, seen: Numbers) -> str:
+    """Return how much of an answer is NaN: padding beside other requests may be, and is not read."""
+    if seen.are_none or not seen.has_nan:
+        return seen.what_is_nan
+    with numbers_of(model.pipeline.model) as alone:
+        model._call(*warm_up_request(model.expected, model.pipeline))
+    return alone.what_is_nan
 
 
 def _require_what_is_read(model: Model, invented: dict[str, Any], name: str, incomplete: Incomplete) -> None:
