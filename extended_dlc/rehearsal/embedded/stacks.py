@@ -287,9 +287,8 @@ class Operation:
                 self._event(logical_id, template, known, "UPDATE_IN_PROGRESS", reason)
             else:
                 self._event(logical_id, template, "", "CREATE_IN_PROGRESS")
-            wish = self._wish(
-                logical_id, template, str(given or self._new_name(logical_id, template["Type"])), properties
-            )
+            name = str(given or self._new_name(logical_id, template["Type"], properties))
+            wish = self._wish(logical_id, template, name, properties)
             self._types.door.create(wish, self._principal)
             try:
                 new = Resource(wish=wish, template=template, model=kind.create(wish))
@@ -413,10 +412,15 @@ class Operation:
             properties=properties,
         )
 
-    def _new_name(self, logical_id: str, kind: str) -> str:
-        """A physical name in CloudFormation's form, `Stack-Logical-RANDOM`, within the type's limit."""
+    def _new_name(self, logical_id: str, kind: str, properties: Mapping[str, Any]) -> str:
+        """A physical name in CloudFormation's form, `Stack-Logical-RANDOM`, within the type's limit.
+
+        A FIFO queue or topic has one that ends in `.fifo` (Amazon SQS API, CreateQueue; Amazon SNS API, CreateTopic).
+        """
         alphabet = string.ascii_letters + string.digits
         suffix = "".join(secrets.choice(alphabet) for _ in range(12))
+        if any(str(properties.get(each)).lower() == "true" for each in ("FifoQueue", "FifoTopic")):
+            suffix += ".fifo"
         room = _NAME_LIMITS.get(kind, _NAME_LIMIT) - len(suffix) - 1
         stack = self._stack.name[: max(room - len(logical_id) - 1, room // 2)]
         name = f"{stack}-{logical_id}"[:room].rstrip("-") + f"-{suffix}"

@@ -631,6 +631,21 @@ def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws)
     assert outputs(stack) == {"Name": "pool"}
 
 
+def test_a_fifo_queue_or_topic_gets_a_name_that_ends_in_fifo(aws: Aws) -> None:
+    long = "Long" * 20
+    template = {
+        "Resources": {
+            long: {"Type": "AWS::SQS::Queue", "Properties": {"FifoQueue": "true", "ContentBasedDeduplication": True}},
+            "Topic": {"Type": "AWS::SNS::Topic", "Properties": {"FifoTopic": True}},
+            "Plain": {"Type": "AWS::SQS::Queue", "Properties": {}},
+        }
+    }
+    assert deploy(aws, "in-order", template)["StackStatus"] == "CREATE_COMPLETE", events(aws, "in-order")
+    names = {key: value.rpartition("/")[2].rpartition(":")[2] for key, value in physical(aws, "in-order").items()}
+    assert {key: name.endswith(".fifo") for key, name in names.items()} == {long: True, "Topic": True, "Plain": False}
+    assert all(len(name) <= 80 for name in names.values())
+
+
 def test_what_refers_to_a_remembered_resource_is_made_as_if_that_were_there(aws: Aws) -> None:
     pool, arn = {"Ref": "Pool"}, {"Fn::GetAtt": ["Pool", "Arn"]}
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
