@@ -27,9 +27,14 @@ class DeploymentTarget:
         """The ARN of a resource there, as `Stack.format_arn` makes it."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
-    def component_arns(self, name: str) -> list[str]:
-        """The ARNs of an inference component: IAM compares policies with the name as given, or in lower case."""
-        return [self.arn("sagemaker", f"inference-component/{each}") for each in sorted({name, name.lower()})]
+    def sagemaker_arns(self, kind: str, name: str, rest: str = "") -> list[str]:
+        """The ARNs of a SageMaker resource: IAM compares policies with the name as given, or in lower case.
+
+        :param kind: As `inference-component`.
+        :param rest: What follows the name in the ARN, as `-*`.
+        """
+        names = {name} if is_token(name) else {name, name.lower()}
+        return [self.arn("sagemaker", f"{kind}/{each}{rest}") for each in sorted(names)]
 
 
 # Cached, because each call to the CDK goes to another process: for the last constructs, and for a few stacks.

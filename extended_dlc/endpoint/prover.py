@@ -103,7 +103,9 @@ class Prover(Construct):
         """The proof that a component serves its current model, and answers; it must depend on the component."""
         name = component.name
         self._allow_looking(endpoint, log=f"{COMPONENT_LOGS}/{name}", asks=proof is not None)
-        self._allow(["sagemaker:DescribeInferenceComponent"], target_of(self).component_arns(name))
+        self._allow(
+            ["sagemaker:DescribeInferenceComponent"], target_of(self).sagemaker_arns("inference-component", name)
+        )
         requirements = {
             "MinMemoryRequiredInMb": component.memory_mb,
             "NumberOfCpuCoresRequired": component.cpu_cores,

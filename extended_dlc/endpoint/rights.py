@@ -53,7 +53,7 @@ def has_ssm_access(hosting: Hosting) -> bool:
 
 def grant_components(endpoint: InvokableEndpoint, grantee: iam.IGrantable, components: Iterable[str]) -> None:
     """Let `grantee` send requests to components: IAM also compares them with the component's ARN."""
-    arns = [arn for name in components for arn in target_of(endpoint).component_arns(name)]
+    arns = [arn for name in components for arn in target_of(endpoint).sagemaker_arns("inference-component", name)]
     if not arns:
         return
     actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]

@@ -161,7 +161,7 @@ class TrainingJob(Construct):
         """Everything in its order: what is decided, the bucket, the role, the image, the inputs, the state machine."""
         self.code: TrainingCode = options.code
         self.instances: TrainingInstances = options.instances
-        self.job_name: str = job_name or _name_of(self)
+        self.job_name: str = _name_of(self) if job_name is None else job_name
         image, notes = decide_image(self, options.image)
         self.endpoint: HuggingFaceEndpoint | None = endpoint_of(options.result.serves)
         """The endpoint that goes over to accepted models."""

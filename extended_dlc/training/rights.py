@@ -77,9 +77,10 @@ def allow_machine(
     if function is not None and serves is not None:
         statements += [(["lambda:InvokeFunction"], [function.function_arn], None), *_of_stack(serves)]
     if registry is not None:
-        groups = (f"model-package-group/{registry}", f"model-package/{registry}/*")
-        arns = [target_of(job).arn("sagemaker", each) for each in groups]
-        statements.append((["sagemaker:CreateModelPackage"], arns, None))
+        target = target_of(job)
+        groups = target.sagemaker_arns("model-package-group", registry)
+        packages = target.sagemaker_arns("model-package", registry, "/*")
+        statements.append((["sagemaker:CreateModelPackage"], [*groups, *packages], None))
     for actions, resources, conditions in statements:
         machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
     if function is not None and serves is not None:
@@ -89,9 +90,9 @@ def allow_machine(
 def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
     target = target_of(job)
     actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"]
-    jobs = target.arn("sagemaker", f"training-job/{job.job_name}-*")
+    jobs = target.sagemaker_arns("training-job", job.job_name, "-*")
     rule = target.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
-    yield actions + (["sagemaker:AddTags"] if tags else []), [jobs], None
+    yield actions + (["sagemaker:AddTags"] if tags else []), jobs, None
     to_sagemaker = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     yield ["iam:PassRole"], [job.role.role_arn], to_sagemaker
     # Step Functions learns of a job's end by this rule (Step Functions developer guide, "Run a job (.sync)")

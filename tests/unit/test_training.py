@@ -249,6 +249,18 @@ def test_the_state_machine_starts_jobs_of_this_name_alone(stack: Stack, code: Tr
     assert Template.from_stack(stack).find_resources("AWS::Lambda::Function") == {}
 
 
+def test_names_with_capitals_are_granted_in_both_forms_that_sagemaker_writes(stack: Stack, code: TrainingCode) -> None:
+    job_in(stack, code, job_name="MyTune", serves=served(stack), registry="MyModels")
+    rights = rights_of(stack, "TrainStateMachineRole")
+    jobs = [each.rpartition(":")[2] for each in rights["sagemaker:CreateTrainingJob"]]
+    assert jobs == ["training-job/MyTune-*", "training-job/mytune-*"]
+    packages = {each.rpartition(":")[2] for each in rights["sagemaker:CreateModelPackage"]}
+    assert packages == {
+        *("model-package-group/MyModels", "model-package-group/mymodels"),
+        *("model-package/MyModels/*", "model-package/mymodels/*"),
+    }
+
+
 def test_who_may_start_runs_may_follow_and_stop_those_of_this_state_machine_alone(
     stack: Stack, code: TrainingCode
 ) -> None:
@@ -543,6 +555,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a set of Sagemaker's": ({"hyperparameters": {"sagemaker_program": "x"}}, "SageMaker's own programs are told"),
     "name": ({"job_name": "a" * 51}, r"'job_name' \(a+\) must be letters, .* at most 50, .*: write another"),
+    "no name": ({"job_name": ""}, r"'job_name' \(\) must be letters, .*: write another"),
     "a token": (
         {"environment": {"HF_TOKEN": "hf_abcdefghijklmnopqrst"}},
         "holds a literal Hub token, .* remove it",

@@ -99,7 +99,8 @@ def test_the_live_one_is_the_parameter_of_the_endpoints_stack(s3: Any) -> None:
 def test_an_adapter_is_a_model_and_an_empty_folder_is_none(s3: Any) -> None:
     assert look(put(s3, "one", adapter_config__json={}, adapter_model__bin=b""))["refused"] == ""
     empty = look(f"{MODELS}nothing/output/model/")["refused"]
-    assert "holds nothing, and no config.json: save the model with trainer.save_model" in empty
+    assert "holds nothing: save the model with trainer.save_model" in empty
+    assert empty.endswith("or give the artefact that an earlier run said at its end")
     logs = look(put(s3, "logs", trainer__log={}))["refused"]
     assert "holds trainer.log, and no config.json" in logs
 
@@ -178,7 +179,9 @@ def test_an_adapter_is_compared_with_the_base_beside_which_the_endpoint_loads_it
 
 
 def test_what_the_endpoint_may_not_read_is_refused_before_it_fails_there(s3: Any) -> None:
-    assert f"is not below {MODELS}" in look("s3://other/models/one/")["refused"]
+    for artifact in ("s3://other/models/one/", "nothing", 5, None, ""):
+        refused = look(artifact)["refused"]  # type: ignore[arg-type]
+        assert refused.startswith(f"{artifact or 'nothing'} is not below {MODELS}")
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
     the release in the endpoint's image, and `Stack` and `Parameter` name where the live one stands. `Base` and
     `Revision` are the model beside which the endpoint loads an adapter; there is no `Base` where it loads whole models.
     """
-    artifact, models = str(event["Artifact"]), str(event["Models"])
-    if not artifact.endswith("/"):
+    artifact, models = str(event["Artifact"] or "nothing"), str(event["Models"])
+    if artifact.startswith("s3://") and not artifact.endswith("/"):
         artifact += "/"
     live = _parameter(event["Stack"], event["Parameter"])
     answer = {"artifact": artifact, "live": live, "refused": ""}
@@ -85,8 +85,10 @@ def _refused_files(s3: Any, bucket: str, prefix: str, names: list[str]) -> str:
     """Why these files are no model that an endpoint can load; empty where they are."""
     save = "save the model with trainer.save_model(os.environ['SM_MODEL_DIR'])"
     is_adapter = ADAPTER_CONFIG in names
+    if not names:
+        return f"holds nothing: {save}, or give the artefact that an earlier run said at its end"
     if "config.json" not in names and not is_adapter:
-        return f"holds {', '.join(names[:5]) or 'nothing'}, and no config.json: {save}"
+        return f"holds {', '.join(names[:5])}, and no config.json: {save}"
     if not any(name.endswith((*WEIGHTS, ".index.json")) for name in names):
         return f"has {ADAPTER_CONFIG if is_adapter else 'config.json'} and no weights: {save}, after the training"
     index = next((name for name in names if name.endswith(".index.json")), None)
