@@ -124,7 +124,7 @@ def without(folder: Path, source: Path, *names: str) -> None:
 
 def make(root: Path) -> None:
     """All models."""
-    from transformers import LlamaConfig
+    import transformers
 
     for name in ("Model", "ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForSequenceClassification"):
         bert(root / f"Bert{name}", f"Bert{name}")
@@ -137,7 +137,7 @@ def make(root: Path) -> None:
     tiny_models.make_whisper(root / "whisper", 1)
     tiny_models.make_bloom(root / "bloom", 1)
     llama(root / "llama")
-    rope = {"rope_parameters": ROPE} if hasattr(LlamaConfig(), "rope_parameters") else OLD_ROPE
+    rope = {"rope_parameters": ROPE} if hasattr(transformers.LlamaConfig(), "rope_parameters") else OLD_ROPE
     llama(root / "llama-encoder", "LlamaModel", **rope)
     make_stretched(root)
     # the names of weight norm before torch 2.1, and those of after
@@ -186,6 +186,10 @@ def make(root: Path) -> None:
         config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
         (root / f"{name}-untied" / "config.json").write_text(json.dumps(config))
     without(root / "unheard", root / "Wav2Vec2ForCTC", "preprocessor_config.json")
+    processors = {"Wav2Vec2ForCTC": transformers.Wav2Vec2Processor, "whisper": transformers.WhisperProcessor}
+    for name, processor in processors.items():  # releases from 5 on write one file
+        without(root / f"{name}-processor", root / name, "preprocessor_config.json")
+        processor.from_pretrained(root / name).save_pretrained(root / f"{name}-processor")
 
 
 def make_stretched(root: Path) -> None:

@@ -41,6 +41,8 @@ PLAIN = {
     "Wav2Vec2ForSequenceClassification": ["audio-classification"],
     "whisper": [""],
     "whisper-tuned": [""],
+    "whisper-processor": [""],
+    "Wav2Vec2ForCTC-processor": [""],
     "bloom": [""],
     "llama": [""],
     "llama-encoder": ["feature-extraction"],

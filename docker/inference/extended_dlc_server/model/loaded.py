@@ -287,14 +287,25 @@ def _alike(some: Sequence[Any], others: Sequence[Any]) -> bool:
     )
 
 
-def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
-    """Make a folder of links to the files, with another config.json: a config passed to `pipeline()` is not used."""
-    target = Path(tempfile.mkdtemp(prefix="model-with-config-"))
+def _with_files(folder: Path, written: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Make a folder of links to the files, with other settings: a config passed to `pipeline()` is not used."""
+    target = Path(tempfile.mkdtemp(prefix="model-with-settings-"))
     for file in folder.iterdir():
-        if file.name != "config.json":
+        if file.name not in written:
             (target / file.name).symlink_to(file.resolve())
-    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name, content in written.items():
+        (target / name).write_text(json.dumps(content), encoding="utf-8")
     return target
+
+
+def _preprocessor(folder: Path, name: str, installed: str) -> Mapping[str, Any] | None:
+    """Return what belongs into preprocessor_config.json: releases from 5 on write it into processor_config.json."""
+    whole = folder / "processor_config.json"
+    if int(installed.partition(".")[0]) >= 5 or not whole.is_file() or (folder / "preprocessor_config.json").is_file():
+        return None
+    read = read_json(whole, name)
+    parts = [read[part] for part in ("image_processor", "feature_extractor") if isinstance(read.get(part), Mapping)]
+    return parts[0] if len(parts) == 1 else None
 
 
 def _encoder(folder: Path, options: dict[str, Any]) -> Any:
@@ -343,7 +354,12 @@ def make_pipeline(
     import transformers
     from transformers.pipelines import pipeline
 
-    folder = weights.folder if config is None else _with_config(weights.folder, config)
+    written = {
+        "config.json": config,
+        "preprocessor_config.json": _preprocessor(weights.folder, weights.name, transformers.__version__),
+    }
+    changed = {name: content for name, content in written.items() if content is not None}
+    folder = _with_files(weights.folder, changed) if changed else weights.folder
     with loading_reports() as reports:
         try:
             if weights.tokenizer_folder != weights.folder:
