@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,9 +43,8 @@ def arrows(package: str) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for folder in folders(package):
         for file in (PACKAGES[package] / folder).rglob("*.py"):
-            for other in _imported(file, package):
-                if other != folder:
-                    found.add((folder, other))
+            tops = {other.split(".")[0] for other in _imported(file, package)}
+            found |= {(folder, other) for other in tops & set(ORDER[package]) if other != folder}
     return found
 
 
@@ -55,12 +55,25 @@ def upward(package: str) -> list[str]:
     ]
 
 
+def circle(package: str) -> list[str]:
+    """Modules that import each other in a circle, in functions or not; empty without any."""
+    root = PACKAGES[package]
+    modules = {".".join(file.relative_to(root).with_suffix("").parts): file for file in root.rglob("*.py")}
+    graph = {name: set(_imported(file, package)) - {name} for name, file in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def _level(package: str, folder: str) -> int:
     order = ORDER[package]
     return order.index(folder) if folder in order else -1
 
 
 def _imported(file: Path, package: str) -> Iterator[str]:
+    """The package's modules that a module imports where it runs."""
     tree = ast.parse(file.read_text())
     typing = {
         id(inner)
@@ -70,14 +83,24 @@ def _imported(file: Path, package: str) -> Iterator[str]:
     }
     here = file.relative_to(PACKAGES[package].parent).with_suffix("").parts
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or id(node) in typing:
-            continue
-        base = here[: len(here) - node.level] if node.level else ()
-        for alias in node.names:
-            parts = (*base, *(node.module or "").split("."), alias.name)
-            parts = tuple(part for part in parts if part)
-            if parts[0] == PACKAGES[package].name and len(parts) > 1 and (PACKAGES[package] / parts[1]).is_dir():
-                yield parts[1]
+        named: list[tuple[str, ...]] = []
+        if isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] if node.level else ()
+            named = [(*base, *filter(None, (node.module or "").split(".")), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            named = [tuple(alias.name.split(".")) for alias in node.names]
+        for parts in named if id(node) not in typing else ():
+            if parts[0] == PACKAGES[package].name and (module := _module(parts[1:], PACKAGES[package])):
+                yield module
+
+
+def _module(parts: tuple[str, ...], root: Path) -> str:
+    """The module of an imported name, below the package; empty for the package itself."""
+    for end in range(len(parts), 0, -1):
+        for found in (parts[:end], (*parts[:end], "__init__")):
+            if root.joinpath(*found).with_suffix(".py").is_file():
+                return ".".join(found)
+    return ""
 
 
 _WALK = """

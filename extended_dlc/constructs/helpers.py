@@ -63,8 +63,10 @@ def require_same(part: Literal["account", "region"], option: str, given: object,
 _endpoint_names: WeakKeyDictionary[Stack, dict[str, str]] = WeakKeyDictionary()
 
 
-def require_other_name(scope: Construct, name: str) -> None:
+def require_other_name(scope: Construct, name: str | None) -> None:
     """Refuse the name of another endpoint of the stack. CreateEndpoint does not distinguish case (API reference)."""
+    if name is None or is_token(name):
+        return
     taken = _endpoint_names.setdefault(stack_of(scope), {})
     owner = taken.setdefault(name.lower(), scope.node.path)
     if owner != scope.node.path:

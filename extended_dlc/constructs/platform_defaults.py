@@ -158,6 +158,6 @@ class PlatformDefaults:
 
         ValueError where endpoints or trainings are defined there already.
         """
-        from extended_dlc.constructs.platform_rules import apply
+        from extended_dlc.constructs.platform_applied import apply
 
         apply(self, scope)

@@ -6,17 +6,19 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jsii
 from aws_cdk import CfnResource, ISynthesisSession, LegacyStackSynthesizer, Stack, Stage
 from aws_cdk.cx_api import CloudAssemblyBuilder
 from constructs import Construct, IConstruct, IValidation
 
-from extended_dlc.constructs.platform_defaults import PlatformDefaults
 from extended_dlc.constructs.platform_rules import check_name, is_settled, rules_of
 from extended_dlc.constructs.platform_templates import Finished, broken_rules
 from extended_dlc.options._values import OptionError
+
+if TYPE_CHECKING:
+    from extended_dlc.constructs.platform_defaults import PlatformDefaults
 
 _PARTS = ("Model", "Component")
 

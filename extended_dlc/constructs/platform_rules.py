@@ -1,19 +1,13 @@
-"""Applies `PlatformDefaults`: defaults of endpoints and trainings, refusals, and the properties of roles."""
+"""The rules of `PlatformDefaults` that hold for a construct: its defaults, and what it may not have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import jsii
-from aws_cdk import Aspects, Aws, CfnResource, IAspect, Names, Stack, Tags
-from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
-from constructs import Construct, IConstruct, IValidation
+from constructs import Construct, IConstruct
 
-from extended_dlc.constructs.functions import let_functions
-from extended_dlc.constructs.platform_defaults import PlatformDefaults
 from extended_dlc.constructs.platform_templates import (
     MODEL_VARIABLES,
     hub_names,
@@ -33,6 +27,7 @@ from extended_dlc.options.proof import Proof
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from extended_dlc.constructs.platform_defaults import PlatformDefaults
     from extended_dlc.decisions.asked import ModelAsked
     from extended_dlc.decisions.of_endpoint import EndpointDecision
     from extended_dlc.endpoint.given import EndpointOptions
@@ -43,12 +38,9 @@ _SETTLED = "_extended_dlc_settled"
 _are_used = False
 """Whether rules were applied at all: without, no construct asks the CDK, which is another process, for its scopes."""
 
-ROLE_NAME = 64
-"""The longest name of a role (IAM user guide, "IAM and AWS STS quotas")."""
 
-
-def apply(rules: PlatformDefaults, home: Construct) -> None:
-    """Apply the rules to everything below a construct."""
+def add_rules(rules: PlatformDefaults, home: Construct) -> None:
+    """Let the rules hold for the endpoints and trainings that are defined below a construct from now on."""
     global _are_used
     if settled := next((each for each in home.node.find_all() if is_settled(each)), None):
         raise OptionError(
@@ -58,18 +50,6 @@ def apply(rules: PlatformDefaults, home: Construct) -> None:
         )
     setattr(home, _RULES, (rules, *getattr(home, _RULES, ())))
     _are_used = True
-    for key, value in rules.tags.items():
-        Tags.of(home).add(key, value)
-    if rules.functions is not None:
-        let_functions(home, rules.functions)
-    if rules.permissions_boundary is not None:
-        iam.PermissionsBoundary.of(home).apply(rules.permissions_boundary)
-    if rules.role_path or rules.role_name_prefix or rules.log_retention_days:
-        Aspects.of(home).add(cast(IAspect, _Resources(rules)))
-    if rules.checks_templates:
-        from extended_dlc.constructs.platform_finished import Finishes
-
-        home.node.add_validation(cast(IValidation, Finishes(rules, home)))
 
 
 def rules_of(scope: IConstruct) -> tuple[PlatformDefaults, ...]:
@@ -262,33 +242,3 @@ def _most(fleet: Instances | Serverless) -> float:
         counts = [fleet.instances, getattr(scaling, "maximum", 0), *scheduled]
     # A token's values are in the finished template, which is checked at synth.
     return max((each for each in counts if not is_token(each)), default=0)
-
-
-@jsii.implements(IAspect)
-class _Resources:
-    """Sets the properties of roles and log groups that have none of their own."""
-
-    def __init__(self, rules: PlatformDefaults) -> None:
-        self._rules = rules
-
-    def visit(self, node: IConstruct) -> None:
-        """Set the properties of one construct."""
-        if not isinstance(node, CfnResource):
-            return
-        rules, kind = self._rules, node.cfn_resource_type
-        if kind == "AWS::IAM::Role":
-            if rules.role_path is not None and getattr(node, "path", None) is None:
-                node.add_property_override("Path", rules.role_path)
-            # For a role without a name it is a token that resolves to None.
-            named = Stack.of(node).resolve(getattr(node, "role_name", None))
-            if rules.role_name_prefix is not None and named is None:
-                node.add_property_override("RoleName", _role_name(node, rules.role_name_prefix))
-        if isinstance(node, logs.CfnLogGroup) and rules.log_retention_days and node.retention_in_days is None:
-            node.retention_in_days = rules.log_retention_days
-
-
-def _role_name(node: CfnResource, prefix: str) -> str:
-    """A name that is the same at each synth and contains the region, because IAM's names are global."""
-    room = ROLE_NAME - len(prefix) - len("-ap-southeast-1") - 1
-    unique = Names.unique_resource_name(node, max_length=room, separator="-")
-    return f"{prefix}{unique}-{Aws.REGION}"

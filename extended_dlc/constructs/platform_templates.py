@@ -6,12 +6,14 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extended_dlc.constructs.expressions import UNKNOWN, Template, referred, resources, text_of, values_of
-from extended_dlc.constructs.platform_defaults import PlatformDefaults
 from extended_dlc.decisions.environment import ADAPTERS
 from extended_dlc.options._values import OptionError
+
+if TYPE_CHECKING:
+    from extended_dlc.constructs.platform_defaults import PlatformDefaults
 
 ENDPOINT, CONFIG, MODEL = (f"AWS::SageMaker::{each}" for each in ("Endpoint", "EndpointConfig", "Model"))
 COMPONENT = "AWS::SageMaker::InferenceComponent"

@@ -177,28 +177,11 @@ def _check_metric(pattern: str) -> None:
 
 def _check_model(asked: TrainingAsked, finder: Finder) -> None:
     model = asked.model
-    if asked.adapter == "beside" and asked.served_base is not None and model is not None:
-        base, served = model.facts.model_id, asked.served_revision
-        if base is not None and base != asked.served_base:
-            finder.refuse(
-                "base_model",
-                base,
-                f"is not the model that the endpoint serves, '{asked.served_base}', beside which the adapter would be "
-                "loaded: train on that one, serve this one, or merge the adapter (adapter='merged')",
-                setting="base_model",
-            )
-        elif base is not None and None not in (model.revision, served) and model.revision != served:
-            finder.refuse(
-                "base_model",
-                f"{base} at {model.revision}",
-                f"is not the revision that the endpoint serves, '{served}', beside which the adapter would be loaded: "
-                "give both the same revision, or merge the adapter (adapter='merged')",
-                setting="base_model",
-            )
-    if asked.adapter is not None and model is None:
-        finder.refuse("adapter", asked.adapter, "needs to know its base: name it as base_model")
     if model is None:
+        if asked.adapter is not None:
+            finder.refuse("adapter", asked.adapter, "needs to know its base: name it as base_model")
         return
+    _check_served_base(asked, model, finder)
     if model.facts.gated and not model.token and model.source == "hub":
         finder.refuse(
             "base_model",
@@ -227,6 +210,34 @@ def _check_model(asked: TrainingAsked, finder: Finder) -> None:
     if model.facts.model_type is not None and asked.transformers is not None:
         kind, release = model.facts.model_type, asked.transformers
         finder.check("base_model", model.facts.model_id, lambda: check_model_type(kind, release), whole=True)
+    _note_the_unknown(model, finder)
+
+
+def _check_served_base(asked: TrainingAsked, model: ModelAsked, finder: Finder) -> None:
+    """Compare the base of an adapter that is loaded beside the model of an endpoint with that model."""
+    base, served = model.facts.model_id, asked.served_revision
+    if asked.adapter != "beside" or asked.served_base is None or base is None:
+        return
+    if base != asked.served_base:
+        finder.refuse(
+            "base_model",
+            base,
+            f"is not the model that the endpoint serves, '{asked.served_base}', beside which the adapter would be "
+            "loaded: train on that one, serve this one, or merge the adapter (adapter='merged')",
+            setting="base_model",
+        )
+    elif None not in (model.revision, served) and model.revision != served:
+        finder.refuse(
+            "base_model",
+            f"{base} at {model.revision}",
+            f"is not the revision that the endpoint serves, '{served}', beside which the adapter would be loaded: "
+            "give both the same revision, or merge the adapter (adapter='merged')",
+            setting="base_model",
+        )
+
+
+def _note_the_unknown(model: ModelAsked, finder: Finder) -> None:
+    """Note a revision that can move, and a size that nobody knows."""
     if model.source == "hub" and model.revision is None:
         finder.note(
             "training-revision",

@@ -205,5 +205,6 @@ def switched_by(
         # A parameter's description cannot contain a token.
         what = endpoint.node.path if is_token(endpoint.endpoint_name) else endpoint.endpoint_name
         schedule = Switch(endpoint, "Switch", schedule=schedule, what=what)
-    schedule.turns(endpoint.endpoint, *with_endpoint)
+    watched = endpoint.watch.of_use_with_endpoint if endpoint.watch else ()
+    schedule.turns(endpoint.endpoint, *with_endpoint, *watched)
     return schedule

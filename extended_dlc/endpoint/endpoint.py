@@ -31,7 +31,7 @@ from extended_dlc.images.decided import annotate, notes_of_image
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, ServedModel
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
-        if endpoint_name is not None and not is_token(endpoint_name):
-            require_other_name(self, endpoint_name)
+        require_other_name(self, endpoint_name)
         options = EndpointOptions(
             model=HubModel(model) if isinstance(model, str) else model,
             image=image,
@@ -191,8 +190,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
         proofs = prove(self, parts, options.verify, after=scalings)
-        watched = self.watch.of_use_with_endpoint if self.watch else ()
-        following = [*scalings, *self.components.values(), *watched, *proofs]
+        following = [*scalings, *self.components.values(), *proofs]
         self.switch: Switch | None = switched_by(self, options.schedule, with_endpoint=following)
 
     @property

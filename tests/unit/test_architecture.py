@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_imports_run_down_only_and_every_folder_says_what_it_is(package: str) -> None:
     assert set(architecture.folders(package)) == set(architecture.ORDER[package])
     assert architecture.upward(package) == []
+    assert architecture.circle(package) == []
     assert all(what.endswith((".", ":")) for what in architecture.folders(package).values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from aws_cdk import Stack
 
 from extended_dlc import HuggingFaceEndpoint
+from extended_dlc.facts.models import SPEECH
 
 _PROMPT = "Hello, my name is"
 
@@ -19,7 +20,8 @@ def commands(served: Any, endpoint: HuggingFaceEndpoint, *, component: str | Non
     :param served: The settings of the model that answers.
     :param component: Its component, of an endpoint of components.
     """
-    speech = served.task == "automatic-speech-recognition" or "whisper" in served.model.lower()
+    parts = endpoint.decision.parts
+    speech = next((each for each in parts if each.part.name == component), parts[0]).task == SPEECH
     region, name = Stack.of(endpoint).region, endpoint.endpoint_name
     which = f" --component {component}" if component else ""
     what = "--sample" if speech else f'"{_PROMPT}"'

@@ -147,7 +147,9 @@ class AdapterSteps:
 
 
 def serve_adapters(model: Model, found: Sequence[Adapter]) -> None:
-    """Load adapters into a copy of the model that is warmed up, and try each of them once."""
+    """Load adapters into a copy of the model that is warmed up, and try each of them once; without any, do nothing."""
+    if not found:
+        return
     adapters = model.adapters = Adapters(model.pipeline.model, found)
     for name in adapters.names:
         adapters.use(name)

@@ -233,8 +233,7 @@ def _load(
                 why = f"it lacks {some(invented)}, deliver a checkpoint that has them"
             incomplete.add(f"{is_nan} {broken}: {why}")
         _require_what_is_read(models[-1], invented, weights.name, incomplete)
-        if adapters:
-            serve_adapters(models[-1], adapters)
+        serve_adapters(models[-1], adapters)
     incomplete.tell(weights.name)
     log.info(
         "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",
