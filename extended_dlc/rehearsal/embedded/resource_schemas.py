@@ -61,6 +61,17 @@ def schema_of(kind: str) -> Schema | None:
     return content
 
 
+def attributes_of(kind: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names that `Fn::GetAtt` takes of a type, with dots for what is inside, and those that identify it."""
+    schema = schema_of(kind) or {}
+
+    def names(key: str) -> Iterator[str]:
+        for pointer in schema.get(key, ()):
+            yield str(pointer).removeprefix("/properties/").replace("/", ".")
+
+    return frozenset(names("readOnlyProperties")), tuple(names("primaryIdentifier"))
+
+
 def check(logical_id: str, kind: str, properties: Mapping[str, Any]) -> None:
     """Raise `TemplateFault`, in CloudFormation's words for properties that violate the schema of their type."""
     schema = schema_of(kind)

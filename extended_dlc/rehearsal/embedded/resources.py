@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from moto.awslambda.models import lambda_backends
 from moto.core.common_models import CloudFormationModel
 from moto.utilities.utils import get_partition
 
 from extended_dlc.facts.limits import most
+from extended_dlc.rehearsal.embedded.resource_schemas import attributes_of
 from extended_dlc.rehearsal.embedded.shapes import REMEMBERED
 
 Properties = dict[str, Any]
@@ -88,17 +90,15 @@ class Recorded:
         return False
 
     def create(self, wish: Wish) -> Any:
-        return self._record(wish, f"{REMEMBERED}{wish.name}")
+        """The record, with an ARN for policies and rules that name the resource; Ref is what identifies its type."""
+        name, service = f"{REMEMBERED}{wish.name}", wish.type.split("::")[1].lower()
+        arn = f"arn:{get_partition(wish.region)}:{service}:{wish.region}:{wish.account_id}:{name}"
+        _, identifiers = attributes_of(wish.type)
+        is_arn = len(identifiers) == 1 and identifiers[0].endswith("Arn")
+        return Record(arn if is_arn else name, wish.properties, {"Arn": arn})
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        return self._record(wish, model.physical_resource_id)
-
-    @staticmethod
-    def _record(wish: Wish, name: str) -> Record:
-        """The record, with an ARN for policies and rules that name the resource."""
-        service = wish.type.split("::")[1].lower()
-        arn = f"arn:{get_partition(wish.region)}:{service}:{wish.region}:{wish.account_id}:{name}"
-        return Record(name, wish.properties, {"Arn": arn})
+        return Record(model.physical_resource_id, wish.properties, model.data)
 
     def delete(self, wish: Wish, model: Any) -> None:
         """The stack drops its record."""
@@ -125,7 +125,11 @@ class MotoType:
         if name := self.name_property():
             template["Properties"].setdefault(name, wish.name)  # some of moto's models read the name only here
         identity = {"LogicalId": wish.logical_id, "StackId": wish.stack_id, "ResourceType": wish.type}
-        return self.model.create_from_cloudformation_json(wish.name, template, wish.account_id, wish.region, **identity)
+        made = self.model.create_from_cloudformation_json(wish.name, template, wish.account_id, wish.region, **identity)
+        if wish.type == "AWS::Lambda::Version":  # moto's has no ARN, which Ref is
+            function = lambda_backends[wish.account_id][wish.region].get_function(wish.properties["FunctionName"])
+            made.physical_resource_id = f"{function.function_arn.removesuffix(':$LATEST')}:{made.version}"
+        return made
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         """Update the resource in moto; where moto cannot, delete it and create it again under its name."""

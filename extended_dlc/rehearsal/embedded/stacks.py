@@ -28,12 +28,13 @@ from moto.cloudformation.exceptions import (
 )
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap
+from moto.core.utils import camelcase_to_underscores
 
-from extended_dlc.rehearsal.embedded import lookups
+from extended_dlc.rehearsal.embedded import lookups, resource_schemas
 from extended_dlc.rehearsal.embedded.identities import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, NestedStackFailed, ResourceFailed, Wish
-from extended_dlc.rehearsal.embedded.shapes import Refusal, TemplateFault
+from extended_dlc.rehearsal.embedded.shapes import REMEMBERED, Refusal, TemplateFault
 from extended_dlc.rehearsal.embedded.stack_outputs import clean_json
 from extended_dlc.rehearsal.embedded.template_forms import references_of
 
@@ -69,14 +70,27 @@ class Resource:
         return str(getattr(self.model, "physical_resource_id", None) or self.wish.name)
 
     def get_cfn_attribute(self, name: str) -> Any:
-        """The value of `Fn::GetAtt`: the model's attribute, or the property of that name where moto lacks it."""
+        """The value of `Fn::GetAtt`: the model's attribute, or what else is known of it where moto lacks it.
+
+        Raises `ValidationError` for an attribute that CloudFormation has not, either.
+        """
         try:
             return self.model.get_cfn_attribute(name)
         except (AttributeError, NotImplementedError, UnformattedGetAttTemplateException):
-            if name in self.wish.properties:
-                return self.wish.properties[name]
+            pass
+        if name in self.wish.properties:
+            return self.wish.properties[name]
+        given, identifiers = resource_schemas.attributes_of(self.wish.type)
+        if name not in given:
             message = f"Template error: resource {self.logical_resource_id} does not support attribute type {name}"
-            raise ValidationError(message=f"{message} in Fn::GetAtt") from None
+            raise ValidationError(message=f"{message} in Fn::GetAtt")
+        if identifiers == (name,):
+            return self.physical_resource_id
+        known = getattr(self.model, camelcase_to_underscores(name), None)
+        if isinstance(known, (str, int)):
+            return str(known)
+        _log.warning("%s.%s is not known: moto's model lacks it", self.logical_resource_id, name)
+        return f"{REMEMBERED}{self.physical_resource_id}-{name}"
 
 
 class Resources(ResourceMap):

@@ -631,6 +631,58 @@ def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws)
     assert outputs(stack) == {"Name": "pool"}
 
 
+def test_attributes_that_moto_lacks_are_what_else_is_known_of_a_resource(aws: Aws) -> None:
+    role = aws.create_role("of-function", "lambda.amazonaws.com")
+    code = {"ZipFile": "def handler(event, context):\n    return event\n"}
+    function = {"Code": code, "Role": role, "Runtime": "python3.12", "Handler": "index.handler"}
+    attributes = {
+        "Number": ("Version", "Version"),
+        "Topic": ("Topic", "TopicArn"),
+        "Queue": ("Queue", "QueueUrl"),
+        "Group": ("Group", "Id"),
+        "Key": ("Key", "KeyId"),
+    }
+    template: Template = {
+        "Resources": {
+            "Function": {"Type": "AWS::Lambda::Function", "Properties": function},
+            "Version": {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": {"Ref": "Function"}}},
+            "Alias": {
+                "Type": "AWS::Lambda::Alias",
+                "Properties": {
+                    "Name": "live",
+                    "FunctionName": {"Ref": "Function"},
+                    "FunctionVersion": {"Fn::GetAtt": ["Version", "Version"]},
+                },
+            },
+            "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}},
+            "Queue": {"Type": "AWS::SQS::Queue", "Properties": {}},
+            "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+            "Group": {
+                "Type": "AWS::EC2::SecurityGroup",
+                "Properties": {"GroupDescription": "x", "VpcId": {"Ref": "Vpc"}},
+            },
+            "Key": {"Type": "AWS::KMS::Key", "Properties": {}},
+        },
+        "Outputs": {key: {"Value": {"Fn::GetAtt": [*where]}} for key, where in attributes.items()}
+        | {"VersionArn": {"Value": {"Ref": "Version"}}},
+    }
+    stack = deploy(aws, "attributes", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", events(aws, "attributes")
+    found, names = outputs(stack), physical(aws, "attributes")
+    assert {key: found[key] for key in ("Topic", "Queue", "Group", "Key")} == {
+        key: names[key] for key in ("Topic", "Queue", "Group", "Key")
+    }, "each is identified by it"
+    client = aws.client("lambda")
+    published = client.list_versions_by_function(FunctionName=names["Function"])["Versions"][-1]
+    assert (found["Number"], found["VersionArn"]) == (published["Version"], published["FunctionArn"])
+    assert published["Version"] == "1"
+    assert names["Alias"].startswith(f"arn:aws:lambda:{REGION}:{ACCOUNT}:remembered-only-"), "Ref of an alias is an ARN"
+    template["Outputs"] = {"Wrong": {"Value": {"Fn::GetAtt": ["Queue", "QueueUri"]}}}
+    assert deploy(aws, "no-attribute", template)["StackStatus"] == "ROLLBACK_COMPLETE"
+    aws.client("cloudformation").delete_stack(StackName="attributes")
+    wait_for(lambda: client.list_functions()["Functions"] == [])
+
+
 def test_a_fifo_queue_or_topic_gets_a_name_that_ends_in_fifo(aws: Aws) -> None:
     long = "Long" * 20
     template = {
