@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from datetime import datetime, timezone
@@ -57,6 +58,8 @@ def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: b
     --vulnerabilities sends the packages' names and versions to OSV, prints what is known and adds it to the file. It
     decides on nothing: the exit code is 0 whatever is found, and where the database cannot be reached.
     """
+    if not re.fullmatch(r"https?://[^\s/]+\S*", database):
+        raise click.BadParameter(f"'{database}' is no address: write it with https://", param_hint="--database")
     docker = _Engine(time.monotonic() + _HOUR, engine_program())
     try:
         earlier = json.loads(since.read_text("utf-8")) if since else None

@@ -22,6 +22,9 @@ BATCH = 1000
 """The most queries of a request (OSV API, POST /v1/querybatch)."""
 
 _PAGES = 20
+_MOST_BYTES = 64_000_000
+"""Of one answer. OSV's are below 32 MiB (its documentation, "Limits")."""
+
 _SEVERITIES = {"LOW": "low", "MODERATE": "medium", "MEDIUM": "medium", "HIGH": "high", "CRITICAL": "critical"}
 """The words of GitHub's advisories -> CycloneDX's."""
 
@@ -38,7 +41,13 @@ def look_up(bill: Mapping[str, Any], *, database: str = OSV, timeout: float = 30
     :param database: Address of a service with OSV's API.
     :param timeout: Seconds for each request.
     """
-    ask = _Database(database.rstrip("/"), timeout)
+    try:
+        return _looked_up(bill, _Database(database.rstrip("/"), timeout))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Unreachable(f"{database} answered something that is not OSV's API ({error})") from error
+
+
+def _looked_up(bill: Mapping[str, Any], ask: _Database) -> list[dict[str, Any]]:
     affected: dict[str, list[str]] = {}
     purls = [each["purl"] for each in bill["components"]]
     for start in range(0, len(purls), BATCH):
@@ -120,7 +129,7 @@ class _Database:
         )
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-                answer = json.load(response)
+                answer = json.loads(response.read(_MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise Unreachable(f"{self._address} answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:

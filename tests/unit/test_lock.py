@@ -63,6 +63,21 @@ def test_a_lock_has_the_base_its_python_the_day_and_each_package_with_its_hash(t
             f"# extended-dlc lock\ntransformers==5.23.0 --hash=sha256:{SHA}\n" * 2,
             r"names a package twice \(transformers\)",
         ),
+        (
+            f"# extended-dlc lock\ntransformers==5.23.0 --hash=sha256:{SHA}\n"
+            f"hf_xet==1.8.0 --hash=sha256:{SHA}\nHF-Xet==1.8.1 --hash=sha256:{SHA}\n",
+            r"names a package twice \(hf-xet\)",
+        ),
+        (
+            f"# extended-dlc lock\ntransformers==5.23.0 --hash=sha256:{SHA}\n"
+            f"Torch==2.13.0 --hash=sha256:{SHA}\nnvidia_nccl-cu12==2 --hash=sha256:{SHA}\n",
+            r"names what the base image has and keeps \(nvidia-nccl-cu12, torch\)",
+        ),
+        (
+            f"# extended-dlc lock\ntransformers==5.23.0 --hash=sha256:{SHA}\n"
+            + "".join(f"package-{number}==1.0 --hash=sha256:{SHA}\n" for number in range(1500)),
+            r"has 1501 packages, of which one argument of a build takes some 1,100",
+        ),
         ("# extended-dlc lock\n\udcff", r"is not UTF-8 text"),
     ],
 )

@@ -16,6 +16,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from extended_dlc.cli import main
+from extended_dlc.images.vulnerabilities import Unreachable, look_up
 from extended_dlc.programs.build_image import SCOPE, property_of
 
 IMAGE = "registry/text:cafe"
@@ -151,6 +152,45 @@ def test_known_vulnerabilities_are_told_and_added_to_the_bill_and_decide_on_noth
     assert "Reads files of the host; fixed in 99.1" in report
     assert f"unknown {BARE} in pydantic " in report
     assert "2 known vulnerabilities in " in report
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>Sign in</html>",
+        b"[]",
+        b'{"results": 1}',
+        b'{"results": []}',
+        *(b'{"results": [%s]}' % each for each in (b"[1]", b'"x"', b'{"vulns": 7}', b'{"vulns": [{"name": 1}]}')),
+        *(b'{"results": [{"vulns": [{"id": "A"}]}], %s}' % each for each in (b'"affected": 1', b'"severity": 5')),
+    ],
+)
+def test_an_answer_of_another_form_is_said_and_is_no_failure(answer: bytes) -> None:
+    class Strange(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None: ...
+
+    bill = {"components": [{"purl": "pkg:pypi/boto3@1.0"}]}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1:\d+ answered something that is not"):
+            look_up(bill, database=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("address", ["api.osv.dev", "file:///etc/passwd", "https://", "http://a b"])
+def test_an_address_that_is_none_is_refused_before_the_image_is_asked(address: str) -> None:
+    done = CliRunner().invoke(main, ["sbom", IMAGE, "--vulnerabilities", f"--database={address}"])
+    assert done.exit_code == 2
+    assert f"'{address}' is no address: write it with https://" in " ".join(done.stderr.split())
 
 
 def test_a_database_that_cannot_be_reached_is_said_and_is_no_failure(engine: Path) -> None:
