@@ -24,7 +24,7 @@ pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.t
 import numpy as np
 from extended_dlc_server import errors
 from extended_dlc_server.machine import children, memory
-from extended_dlc_server.reading import audio, images, loaders
+from extended_dlc_server.reading import audio, images, jpeg_2000, loaders
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1024 * 1024
@@ -303,6 +303,37 @@ def test_an_index_at_the_end_of_a_file_is_found(ffmpeg_folder, monkeypatch, tmp_
     samples = audio.decode_audio(data, rate=16_000, max_seconds=10)
     assert samples.dtype == np.float32
     assert samples.size == pytest.approx(3 * 16_000, abs=1100)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_jpeg_2000_is_decoded_in_a_process_of_its_own(mode, monkeypatch):
+    """Its decoder lets no other thread run, for seconds."""
+    image = pytest.importorskip("PIL.Image", reason="pip install -r tests/runtime/requirements.txt")
+    file = io.BytesIO()
+    drawn = image.radial_gradient("L").resize((60, 40)).convert(mode)
+    turned = drawn.getexif()
+    turned[0x0112] = 6
+    drawn.save(file, "JPEG2000", exif=turned)
+    with image.open(io.BytesIO(file.getvalue())) as alone:
+        expected = images._upright(alone.convert("RGB"))
+    made = images.ImageDecoder().decode(file.getvalue())
+    assert (made.mode, made.size, made.tobytes()) == ("RGB", expected.size, expected.tobytes())
+    for broken in (file.getvalue()[:-50], file.getvalue()[:200]):
+        with pytest.raises(errors.RequestError, match="cannot be decoded"):
+            images.ImageDecoder().decode(broken)
+    monkeypatch.setattr(jpeg_2000, "SECONDS", 0)
+    with pytest.raises(errors.RequestError, match="takes more than 0 s"):
+        images.ImageDecoder().decode(file.getvalue())
+
+
+def test_a_request_has_a_limited_number_of_images(monkeypatch):
+    monkeypatch.setattr(images, "MOST_FILES", 3)
+    decoder = images.ImageDecoder()
+    for _ in range(3):
+        decoder.open(image_bytes())
+    with pytest.raises(errors.RequestError, match="at most 3 images") as raised:
+        decoder.open(image_bytes())
+    assert raised.value.status == 413
 
 
 @pytest.fixture
