@@ -64,15 +64,17 @@ def adapter(run: Run, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.thorough
-def test_the_language_model_learns_and_leaves_an_adapter(adapter: tuple[Path, str], models: Path) -> None:
+def test_the_language_model_learns_and_leaves_an_adapter(run: Run, adapter: tuple[Path, str], models: Path) -> None:
     folder, output = adapter
     found = losses(output)
     assert len(found) == 8
     assert sum(found[-2:]) < 0.95 * sum(found[:2])
-    configuration = json.loads((folder / "output/adapter_config.json").read_text())
+    configuration = json.loads((folder / "output/causal_lm_lora/model/adapter_config.json").read_text())
     assert configuration["base_model_name_or_path"] == str(models / "bloom")
-    assert (folder / "output/tokenizer.json").is_file()
-    assert json.loads((folder / "output/metrics.json").read_text())["train_loss"] > 0
+    assert (folder / "output/causal_lm_lora/model/tokenizer.json").is_file()
+    assert json.loads((folder / "output/causal_lm_lora/metrics.json").read_text())["train_loss"] > 0
+    # another example beside it begins anew, and not from these checkpoints
+    train(run, folder, "classification", models / "bert-classifier", "--max_steps=1")
 
 
 AROUND = """
@@ -97,7 +99,7 @@ print(json.dumps([told, beside, merged, sorted(each.name for each in output.iter
 def test_the_image_merges_an_adapter_into_a_model_that_answers_the_same(
     run: Run, adapter: tuple[Path, str], models: Path, tmp_path: Path
 ) -> None:
-    output = adapter[0] / "output"
+    output = adapter[0] / "output/causal_lm_lora/model"
     # the adapter's base is a folder here, which has no revisions: the name of one is passed over by transformers
     environment = {"HF_MODEL_ID": str(models / "bloom"), "HF_MODEL_REVISION": "a" * 40, "HF_TASK": "text-generation"}
     printed = run(tmp_path, "-c", AROUND, str(EXAMPLES / "causal_lm_lora/evaluate.py"), str(output), **environment)
@@ -117,11 +119,13 @@ def test_the_image_merges_an_adapter_into_a_model_that_answers_the_same(
 def test_a_classifier_learns_and_resumes_from_its_last_whole_checkpoint(run: Run, models: Path, tmp_path: Path) -> None:
     arguments = ("--learning_rate=0.01", "--save_steps=4")
     train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=4", *arguments)
-    (tmp_path / "checkpoints/checkpoint-90").mkdir()  # a container that was stopped while it saved
+    output = tmp_path / "output/classification"
+    (output / "checkpoints/checkpoint-90").mkdir()  # a container that was stopped while it saved
     printed = train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=9", *arguments)
     assert len(losses(printed)) == 5  # of nine steps four were made before
-    assert json.loads((tmp_path / "output/config.json").read_text())["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
-    metrics = json.loads((tmp_path / "output/metrics.json").read_text())
+    assert f"goes on from {Path('output/classification/checkpoints/checkpoint-4')}\n" in printed
+    assert json.loads((output / "model/config.json").read_text())["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
+    metrics = json.loads((output / "metrics.json").read_text())
     assert 0 <= metrics["eval_accuracy"] <= 1
     assert metrics["eval_loss"] > 0
 

@@ -1,6 +1,6 @@
 """What a trained causal language model makes of sentences that it has not seen: `eval_loss` in metrics.json.
 
-On a laptop: python evaluate.py --model output
+On a laptop: python evaluate.py, where train.py ran
 """
 
 import argparse
@@ -15,15 +15,16 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
+MODEL = os.environ.get("SM_CHANNEL_MODEL", f"output/{HERE.name}/model")
 
 
 def main() -> None:
     """Measure, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", default=os.environ.get("SM_CHANNEL_MODEL", "output"), help="weights, or an adapter")
+    parser.add_argument("--model", default=MODEL, help="weights, or an adapter")
     data = os.environ.get("SM_CHANNEL_VALIDATION", str(HERE / "data"))
     parser.add_argument("--validation", default=data, help="*.jsonl: text")
-    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
+    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", f"output/{HERE.name}"))
     args = parser.parse_args()
 
     is_adapter = (Path(args.model) / "adapter_config.json").is_file()

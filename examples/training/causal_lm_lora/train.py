@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 HERE = Path(__file__).parent
-OUTPUT = os.environ.get("SM_MODEL_DIR", "output")
+OUTPUT = os.environ.get("SM_MODEL_DIR", f"output/{HERE.name}/model")
 CHECKPOINTS = Path(OUTPUT).with_name("checkpoints")  # /opt/ml/checkpoints beside /opt/ml/model
 
 
@@ -28,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--revision", default=os.environ.get("HF_MODEL_REVISION"), help="of the model on the Hub")
     parser.add_argument("--train", default=os.environ.get("SM_CHANNEL_TRAIN", str(HERE / "data")), help="*.jsonl: text")
     parser.add_argument("--output", default=OUTPUT)
-    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
+    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", f"output/{HERE.name}"))
     parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--max_steps", type=int, default=-1, help="ends the training earlier")
@@ -66,7 +66,9 @@ def main() -> None:
             report_to=[],
         ),
     )
-    result = trainer.train(resume_from_checkpoint=last_checkpoint(args.checkpoints))
+    if checkpoint := last_checkpoint(args.checkpoints):
+        print(f"goes on from {checkpoint}")
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(args.output)
     Path(args.metrics).mkdir(parents=True, exist_ok=True)
     (Path(args.metrics) / "metrics.json").write_text(json.dumps({"train_loss": result.training_loss}))

@@ -28,7 +28,8 @@ from transformers import (
 )
 
 RATE = 16_000
-OUTPUT = os.environ.get("SM_MODEL_DIR", "output")
+HERE = Path(__file__).parent
+OUTPUT = os.environ.get("SM_MODEL_DIR", f"output/{HERE.name}/model")
 CHECKPOINTS = Path(OUTPUT).with_name("checkpoints")  # /opt/ml/checkpoints beside /opt/ml/model
 
 
@@ -42,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", default=os.environ.get("SM_CHANNEL_VALIDATION"), help="without it, as --train")
     parser.add_argument("--language", default="en")
     parser.add_argument("--output", default=OUTPUT)
-    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
+    parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", f"output/{HERE.name}"))
     parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--max_steps", type=int, default=-1, help="ends the training earlier")
@@ -94,7 +95,9 @@ def main() -> None:
             report_to=[],
         ),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(args.checkpoints))
+    if checkpoint := last_checkpoint(args.checkpoints):
+        print(f"goes on from {checkpoint}")
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(args.output)
     metrics = {key: value for key, value in trainer.evaluate().items() if isinstance(value, float)}
     Path(args.metrics).mkdir(parents=True, exist_ok=True)
