@@ -229,7 +229,16 @@ def configure(folder: Path, source: Path, **changed: Any) -> None:
 def make_misread(root: Path) -> None:
     """Models whose files have more than transformers reads, or otherwise."""
     import torch
+    from safetensors.torch import load_file
 
+    configure(root / "own-head", root / "llama", tie_word_embeddings=True)
+    without(root / "own-head-pickled", root / "own-head", "model.safetensors")
+    torch.save(load_file(root / "llama" / "model.safetensors"), root / "own-head-pickled" / "pytorch_model.bin")
+    change(
+        root / "tied-twice",
+        root / "own-head",
+        lambda w: {**w, "lm_head.weight": w["model.embed_tokens.weight"].clone()},
+    )
     classifier = root / "BertForSequenceClassification"
     fewer = {"num_hidden_layers": 1}
     configure(root / "a-layer-more", root / "BertForMaskedLM", **fewer)
@@ -241,6 +250,8 @@ def make_misread(root: Path) -> None:
         lambda w: {k: v.to(torch.float8_e4m3fn) if "mlp" in k else v for k, v in w.items()},
     )
     configure(root / "unknown-quantization", root / "floats-of-8-bits", **unknown)
+    configure(root / "unknown-activation", root / "llama", hidden_act="of-tomorrow")
+    configure(root / "package-lacking", root / "llama", quantization_config={"quant_method": "aqlm"})
     configure(root / "setfit", root / "BertModel")
     (root / "setfit" / "config_setfit.json").write_text("{}")
     code = {"AutoModelForSequenceClassification": "modeling_own.Own"}

@@ -46,6 +46,7 @@ PLAIN = {
     "bloom": [""],
     "llama": [""],
     "llama-encoder": ["feature-extraction"],
+    "tied-twice": [""],
 }
 BROKEN = {
     ("BertModel", "text-classification"): "classifier.bias, classifier.weight",
@@ -59,6 +60,8 @@ BROKEN = {
     ("whole-numbers", ""): "is quantized, and its config.json names no quantization that transformers",
     ("unknown-quantization", ""): "is quantized",
     ("setfit", ""): "is a classifier of SetFit",
+    ("unknown-activation", ""): "cannot be loaded with transformers",
+    ("package-lacking", ""): "name it in code/requirements.txt",
     ("own-code", "text-classification"): "set HF_TRUST_REMOTE_CODE",
     ("broken-tokenizer", ""): "tokenizer.json of",
     ("a-pickle", ""): "pickles that hold more than weights",
@@ -186,6 +189,18 @@ def test_a_weight_that_the_decoder_inside_a_model_ties_is_there_under_either_nam
             assert row.get("answer") == whole["answer"], row
             assert row["lines"] == []
         assert "text_decoder.cls.predictions.decoder.weight" in untied.get("refused", ""), untied
+
+
+def test_a_head_that_the_configuration_ties_away_is_used_or_refused(load, release):
+    """Releases from 5 on keep both weights where the files have both; the oldest drops the head."""
+    rows = load(*[(name, "") for name in ("llama", "own-head", "own-head-pickled")])
+    trained, *others = rows.values()
+    for row in others:
+        if release == NEWEST:
+            assert row["answer"] == trained["answer"]
+        else:
+            assert "two weights where its config.json speaks of one" in row["refused"]
+            assert "lm_head.weight" in row["refused"]
 
 
 ROTARY = ["llama-encoder", "llama-yarn", "phi3", "granite"]

@@ -223,7 +223,12 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
         )
     if "trust_remote_code" in text:
         return f"{name} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
-    if isinstance(error, KeyError) or "does not recognize this architecture" in text:
+    if isinstance(error, ImportError):
+        return (
+            f"{name} needs a package that this image lacks ({text.splitlines()[0] if text else type(error).__name__}): "
+            "name it in code/requirements.txt, or choose a repository with weights that need none"
+        )
+    if "does not recognize this architecture" in text or (isinstance(error, KeyError) and not _knows_type_of(weights)):
         if "auto_map" in weights.config():
             return (
                 f"{name} brings Python code of its own, and transformers {version} does not know its model type: set "
@@ -243,6 +248,12 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
     if broken := _broken_json(weights):
         return broken
     return f"{name} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"
+
+
+def _knows_type_of(weights: Weights) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return weights.config().get("model_type") in CONFIG_MAPPING
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

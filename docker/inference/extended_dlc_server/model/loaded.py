@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import StartError
 from ..files.complete import VOCABULARIES, Incomplete, read_json, some, stored_types
+from ..files.stored import some_rows, stored_names
 from ..files.weights import Weights, why_not_loaded
 from ..json_text import encode_json
 from ..reading.positions import text_config
@@ -141,6 +142,26 @@ def left_out(model: Any, report: Mapping[str, Any]) -> list[str]:
         _NUMBER.sub("#", name.removeprefix(prefix)) for name, _ in model.named_parameters() if _NUMBER.search(name)
     }
     return [name for name in report.get("unexpected_keys", ()) if _NUMBER.sub("#", name.removeprefix(prefix)) in known]
+
+
+def overruled(model: Any, files: Collection[Path]) -> list[str]:
+    """Return the stored weights that differ from those that the model ties them to, beside these.
+
+    Releases from 5 on do not tie two weights that the files have both; the ones before drop one of the two.
+    """
+    prefix = _prefix(model)
+    shared: dict[int, set[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if value.dim():
+            shared.setdefault(id(value), set()).add(name.removeprefix(prefix))
+    ties = [names for names in shared.values() if len(names) > 1]
+    stored = {name: file for file in files if ties for name in stored_names(file)}
+    found = []
+    for names in ties:
+        first, *others = sorted(name for name in stored if name.removeprefix(prefix) in names) or [""]
+        rows = some_rows(stored[first], first) if others else None
+        found += [f"{name} beside {first}" for name in others if not _alike([rows], [some_rows(stored[name], name)])]
+    return found
 
 
 def quantized(model: Any, stored: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
@@ -409,6 +430,12 @@ def _require_the_trained_model(model: Any, report: Mapping[str, Any], weights: W
         incomplete.add(
             f"{weights.name} has weights of layers that its config.json leaves out: {some(names)}. Deliver the two "
             "together: the configuration has to say how many layers there are"
+        )
+    if names := overruled(model, weights.files()):
+        incomplete.add(
+            f"{weights.name} has two weights where its config.json speaks of one ({some(names)}), and transformers "
+            f"{transformers.__version__} drops one of them: set tie_word_embeddings to false in it, or build the image "
+            "with transformers 5 or newer"
         )
     config = read_json(weights.folder / "config.json", weights.name)  # an adapter's own says nothing of the base's
     if names := quantized(model, stored_types(weights.files()), config):
