@@ -12,6 +12,7 @@ import moto.logs.models  # noqa: F401 - moto lists the resource types of importe
 from moto.cloudformation import parsing
 from moto.ecr.models import Repository, ecr_backends
 from moto.iam.models import Role, iam_backends
+from moto.s3.exceptions import BucketNotEmpty
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sns.models import sns_backends
@@ -56,7 +57,7 @@ class ResourceTypes:
         if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
             return CustomResource(self.custom.get(name))
         if model := parsing.get_model_map().get(name):
-            return MotoType(model, networks.delete_part if name in networks.PARTS else None)
+            return MotoType(model, _REMOVED.get(name))
         _log.warning("%s is recorded only: the embedded AWS has no such service", name)
         return Recorded()
 
@@ -319,3 +320,27 @@ def _camel(given: Mapping[str, Any] | None) -> Any:
 
 def _booleans(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: str(value).lower() == "true" for key, value in given.items()} if given else None
+
+
+def _delete_managed_policy(wish: Wish, model: Any) -> None:
+    """DeletePolicy, after it was detached from whoever has it: moto's own model has no deletion."""
+    backend = iam_backends[wish.account_id][get_partition(wish.region)]
+    holders: list[Any] = [*backend.users.values(), *backend.roles.values(), *backend.groups.values()]
+    for each in holders:
+        if model.arn in each.managed_policies:
+            model.detach_from(each)
+    backend.managed_policies.pop(model.arn, None)
+
+
+def _delete_bucket(wish: Wish, model: Any) -> None:
+    """DeleteBucket, which S3 refuses for a bucket with objects; moto's model keeps it then, without a word."""
+    if s3_backends[wish.account_id][get_partition(wish.region)].delete_bucket(model.name) is None:
+        raise BucketNotEmpty(model.name)
+
+
+_REMOVED = {
+    **dict.fromkeys(networks.PARTS, networks.delete_part),
+    "AWS::IAM::ManagedPolicy": _delete_managed_policy,
+    "AWS::S3::Bucket": _delete_bucket,
+}
+"""What deletes a resource of moto's types whose own models do not, or not as AWS does."""

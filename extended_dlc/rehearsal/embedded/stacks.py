@@ -27,7 +27,7 @@ from moto.cloudformation.exceptions import (
     ValidationError,
 )
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
-from moto.cloudformation.parsing import OutputMap, ResourceMap
+from moto.cloudformation.parsing import Export, OutputMap, ResourceMap
 from moto.core.utils import camelcase_to_underscores
 
 from extended_dlc.rehearsal.embedded import lookups, resource_schemas
@@ -91,6 +91,19 @@ class Resource:
             return str(known)
         _log.warning("%s.%s is not known: moto's model lacks it", self.logical_resource_id, name)
         return f"{REMEMBERED}{self.physical_resource_id}-{name}"
+
+
+class Outputs(OutputMap):
+    """The outputs of one template, as they were when its resources were made: in a deletion these go one by one."""
+
+    @property
+    def exports(self) -> list[Export]:
+        """The exported outputs."""
+        if self._exports is None:
+            self._exports = super().exports
+        return self._exports
+
+    _exports: list[Export] | None = None
 
 
 class Resources(ResourceMap):
@@ -383,7 +396,7 @@ class Operation:
         """Set the stack's exports; an output that cannot be resolved fails the operation."""
         stack = self._stack
         try:
-            outputs = OutputMap(resources, resources._template, stack.stack_id)
+            outputs = Outputs(resources, resources._template, stack.stack_id)
             for output in outputs:
                 if resources.holds(resources._template["Outputs"][output].get("Condition")):
                     _ = outputs[output]

@@ -590,6 +590,46 @@ def test_exports_reach_other_stacks_and_end_with_theirs(aws: Aws) -> None:
     assert any("No export named shared-name" in each for *_, each in events(aws, "importing-late"))
 
 
+def test_a_stack_that_cannot_be_deleted_still_tells_its_outputs_and_exports(aws: Aws) -> None:
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {}}
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "not-empty-at-all"}}
+    output = {"Value": {"Ref": "Topic"}, "Export": {"Name": "the-topic"}}
+    template = {"Resources": {"Bucket": bucket, "Topic": topic}, "Outputs": {"Topic": output}}
+    before = deploy(aws, "undeletable", template)["Outputs"]
+    aws.client("s3").put_object(Bucket="not-empty-at-all", Key="x", Body=b"x")
+    aws.client("cloudformation").delete_stack(StackName="undeletable")
+    after = settled(aws, "undeletable")
+    assert (after["StackStatus"], after["Outputs"]) == ("DELETE_FAILED", before)
+    assert before[0]["ExportName"] == "the-topic"
+    assert any("The bucket you tried to delete is not empty" in reason for *_, reason in events(aws, "undeletable"))
+    aws.client("s3").delete_object(Bucket="not-empty-at-all", Key="x")
+    aws.client("cloudformation").delete_stack(StackName="undeletable")
+    wait_for(lambda: not aws.client("cloudformation").list_exports()["Exports"])
+
+
+def test_a_managed_policy_is_detached_and_goes_with_its_stack(aws: Aws) -> None:
+    may = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}
+    template = {
+        "Resources": {
+            "User": {"Type": "AWS::IAM::User", "Properties": {}},
+            "Policy": {
+                "Type": "AWS::IAM::ManagedPolicy",
+                "Properties": {
+                    "PolicyDocument": {"Version": "2012-10-17", "Statement": [may]},
+                    "Users": [{"Ref": "User"}],
+                },
+            },
+        }
+    }
+    assert deploy(aws, "of-a-user", template)["StackStatus"] == "CREATE_COMPLETE", events(aws, "of-a-user")
+    arn = physical(aws, "of-a-user")["Policy"]
+    assert destroyed(aws, "of-a-user") == "DELETE_COMPLETE", events(aws, "of-a-user")
+    iam = aws.client("iam")
+    assert iam.list_users()["Users"] == []
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        iam.get_policy(PolicyArn=arn)
+
+
 def test_an_output_of_another_stack_is_read_when_a_stack_is_made_or_updated_and_does_not_hold_it(aws: Aws) -> None:
     def producing(value: str) -> Template:
         made = {"Type": "AWS::SSM::Parameter", "Properties": {"Name": "/made", "Type": "String", "Value": value}}
