@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App, Aws, CfnWaitCondition, Duration, Stack
+from aws_cdk import Annotations, App, Aws, CfnWaitCondition, Duration, Stack
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
@@ -20,11 +20,13 @@ from constructs import Construct
 
 from extended_dlc.constructs.archive import Uploaded, upload_archive, upload_file
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
-from extended_dlc.constructs.helpers import target_of
+from extended_dlc.constructs.helpers import require_same, target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
 from extended_dlc.images.places import PULL
 from extended_dlc.images.registry_login import ecr_registries
+from extended_dlc.options._values import OptionError
 from extended_dlc.options.build import CloudBuild, ScanGate, split_parameter
+from extended_dlc.options.network import Network
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "build_image.py"
 
@@ -89,8 +91,12 @@ def build_in_cloud(
     :param asset: The options of the `DockerImageAsset` that a local build would make.
     """
     context = context_of(scope, asset)
-    uploaded = upload_archive(scope, context.files)
+    told, files = _build_arguments(asset["build_args"], context)
+    uploaded = upload_archive(scope, files)
     program = upload_file(scope, PROGRAM)
+    if build.project is not None:
+        _require_docker(build.project, scope)
+    require_same("account", "role", build.role, scope, "CodeBuild takes a role of its own account: name one there")
     project = build.project or _new_project(scope, build, accelerator)
     seconds = build.timeout_minutes * 60
     # Checks and parameters are part of the key: an allow-list that lost an entry must check the image again.
@@ -99,7 +105,7 @@ def build_in_cloud(
         f"--context=s3://{uploaded.bucket}/{uploaded.key}",
         f"--file={asset.get('file') or 'Dockerfile'}",
         *([f"--target={asset['target']}"] if asset.get("target") else []),
-        *(f"--build-arg={name}={value}" for name, value in asset["build_args"].items()),
+        *told,
         f"--repository={repository.repository_uri}",
         f"--tag={context.hash}",
         f"--seconds={seconds - 120}",  # the program stops itself first, and reports it
@@ -110,6 +116,13 @@ def build_in_cloud(
     ]
     grant_build(project, base=base, repository=repository, reads=(uploaded, program))
     said = " ".join(shlex.quote(each) for each in arguments)
+    if len(said) > _MOST_SAID:
+        raise OptionError(
+            "build",
+            f"{len(said)} characters",
+            f"says more than the {_VARIABLE} characters that CodeBuild takes in a variable: name fewer 'parameters', "
+            "or allow fewer findings in 'gate'",
+        )
     at = f"s3://{program.bucket}/{program.key}"
     what = [context.hash, *build.parameters, *_checks(build.gate), scope.node.path]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
@@ -126,6 +139,45 @@ def build_in_cloud(
     return CloudBuilt(tag=context.hash, ready=ready, project=project, arguments=said, program=at)
 
 
+def _require_docker(project: codebuild.IProject, scope: Construct) -> None:
+    """Refuse a project that cannot run Docker for the image, as far as that is known at synth."""
+    require_same("account", "project", project, scope, "name one there")
+    require_same("region", "project", project, scope, "name one there")
+    made = project.node.default_child
+    environment = made.environment if isinstance(made, codebuild.CfnProject) else None
+    if not isinstance(environment, codebuild.CfnProject.EnvironmentProperty):
+        return
+    if environment.type not in _LINUX:
+        rule = f"runs on {environment.type}, and the image is built on Linux with x86 processors: take a Linux image"
+        raise OptionError("project", project.node.path, rule)
+    if environment.privileged_mode is False:
+        raise OptionError(
+            "project", project.node.path, "is not privileged, which Docker needs: make it with privileged=True"
+        )
+
+
+_LINUX = ("LINUX_CONTAINER", "LINUX_GPU_CONTAINER", "LINUX_EC2")
+
+_VARIABLE = 4096
+"""The longest value of a variable of CodeBuild (wolfeidau/buildkite-serverless-agent#35: StartBuild's own words)."""
+
+_MOST_SAID = 3400
+"""The longest command line in the template, whose tokens can be longer once they are resolved."""
+
+_LOCK_FILE = ".lock"
+
+
+def _build_arguments(given: Mapping[str, str], context: Context) -> tuple[list[str], Mapping[str, Path]]:
+    """The program's arguments for Docker's, and the files of the context, with the lock, which is long, as one more."""
+    files = dict(context.files)
+    if (lock := given.get("LOCK")) is None:
+        return [f"--build-arg={name}={value}" for name, value in given.items()], files
+    files[_LOCK_FILE] = Path(context.folder.name) / "lock"
+    files[_LOCK_FILE].write_text(lock)
+    others = [f"--build-arg={name}={value}" for name, value in given.items() if name != "LOCK"]
+    return [*others, f"--build-arg-file=LOCK={_LOCK_FILE}"], files
+
+
 def _checks(gate: ScanGate | None) -> list[str]:
     """Arguments for the scan that decides whether the image is published."""
     if gate is None:
@@ -137,10 +189,12 @@ def _checks(gate: ScanGate | None) -> list[str]:
 def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.IProject) -> list[str]:
     """Arguments for the SSM parameters that name the image; the build is allowed to write them."""
     target = target_of(scope)
-    options = []
+    options: list[str] = []
     for each in parameters:
         region, name = split_parameter(each)
         region = region or target.region
+        if f"--parameter={region}:{name}" in options:
+            raise OptionError("parameters", each, "is named twice: leave one out")
         if project.role is not None:
             arn = f"arn:{target.partition}:ssm:{region}:{target.account}:parameter{name}"
             _allow(project, ["ssm:PutParameter"], [arn])
@@ -240,6 +294,19 @@ def _allow(
     project.grant_principal.add_to_principal_policy(statement)
 
 
+def _note_way_out(scope: Construct, network: Network) -> None:
+    """Note subnets without a way out. CodeBuild's network interfaces have no public address (its user guide, "VPC")."""
+    vpc = network.vpc
+    subnets = network.subnets or vpc.private_subnets or vpc.isolated_subnets or vpc.public_subnets
+    closed = {subnet.node.path for subnet in (*vpc.isolated_subnets, *vpc.public_subnets)}
+    if subnets and all(subnet.node.path in closed for subnet in subnets):
+        Annotations.of(scope).add_warning_v2(
+            "extended-dlc:no-way-out",
+            "the subnets of the build are isolated or public, and a build reaches the internet from neither: take "
+            "subnets with a NAT gateway, or let a package index and endpoints of ECR, S3 and CloudWatch Logs be there",
+        )
+
+
 def _new_project(scope: Construct, build: CloudBuild, accelerator: str | None) -> codebuild.Project:
     compute = build.compute or ("small" if accelerator == "cpu" else "medium")
     network: dict[str, Any] = {}
@@ -247,6 +314,7 @@ def _new_project(scope: Construct, build: CloudBuild, accelerator: str | None) -
         from aws_cdk import aws_ec2 as ec2
 
         network["vpc"] = build.network.vpc
+        _note_way_out(scope, build.network)
         if build.network.subnets:
             network["subnet_selection"] = ec2.SubnetSelection(subnets=list(build.network.subnets))
         if build.network.security_groups:

@@ -181,6 +181,10 @@ class CloudBuild:
         within("timeout_minutes", self.timeout_minutes, 10, 480, "CodeBuild ends a build after eight hours")
         for option in ("proxy", "package_index"):
             _check_address(option, getattr(self, option))
+        if wrong := [each for each in self.no_proxy if not is_token(each) and not _HOST.fullmatch(each)]:
+            raise OptionError(
+                "no_proxy", wrong[0], "must be a host, a domain as .example.com, or a network, each alone"
+            )
         if self.no_proxy and self.proxy is None:
             raise OptionError("no_proxy", ", ".join(self.no_proxy), "needs 'proxy': name it, or leave this out")
         indexes = [each for each in ("package_index", "code_artifact", "pip_config") if getattr(self, each) is not None]
@@ -192,14 +196,24 @@ class CloudBuild:
         if len(names) != 2 or not all(is_token(each) or re.fullmatch(r"[\w.-]+", each) for each in names):
             raise OptionError("code_artifact", artifact, "must be a domain and a repository, as domain/repository")
         for parameter in self.parameters:
-            if not is_token(parameter) and not re.fullmatch(r"/[\w./-]+", split_parameter(parameter)[1]):
+            name = split_parameter(parameter)[1]
+            if not is_token(parameter) and not re.fullmatch(r"(/[\w.-]+){1,15}", name, re.ASCII):
                 raise OptionError("parameters", parameter, "must be the name of a parameter, as /images/text")
+            if not is_token(parameter) and len(name) > _LONGEST_PARAMETER:
+                rule = f"has {len(name)} characters, and Systems Manager takes {_LONGEST_PARAMETER}: shorten it"
+                raise OptionError("parameters", f"{name[:40]}…", rule)
             require_unreserved("parameters", split_parameter(parameter)[1])
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise OptionError("ca_bundle", self.ca_bundle, "is not a file: correct the path, or leave the option out")
         for option in ("role", "network", "compute"):
             if self.project is not None and getattr(self, option) is not None:
                 raise OptionError(option, rule="is for a new project: set it in the one that you give as 'project'")
+
+
+_LONGEST_PARAMETER = 1011
+"""Characters of a parameter's name (Systems Manager API reference, PutParameter Name)."""
+
+_HOST = re.compile(r"[\w.*:/\[\]-]+", re.ASCII)
 
 
 def require_unreserved(option: str, name: str) -> None:
@@ -219,7 +233,11 @@ def _check_address(option: str, address: str | None) -> None:
     if address is None or is_token(address):
         return
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_one = False
+    if not is_one or not re.fullmatch(r"[!#-&(-~]+", address):  # printed characters but quotes and spaces
         raise OptionError(option, address, "must be an address that begins with http:// or https://")
     if parts.password is not None:
         raise OptionError(
@@ -227,6 +245,13 @@ def _check_address(option: str, address: str | None) -> None:
             f"{parts.scheme}://…@{parts.hostname}",
             "has a password, which whoever reads the template would see: put a pip configuration into a secret and "
             "give it as 'pip_config'",
+        )
+    if parts.query or parts.fragment:
+        raise OptionError(
+            option,
+            f"{parts.scheme}://{parts.hostname}…",
+            "has a query, which may be a secret and which whoever reads the template would see: leave it out, or put "
+            "a pip configuration into a secret and give it as 'pip_config'",
         )
 
 

@@ -507,7 +507,9 @@ def build(given: argparse.Namespace, docker: Docker, tag: str, rebuild: str | No
         with tarfile.open(fetch(given.context, folder / "context.tar.gz")) as archive:
             # made by the deployment from files alone
             archive.extractall(context)  # noqa: S202
-        arguments = [*given.build_arg, *([f"REBUILD={rebuild}"] if rebuild else [])]
+        in_files = (each.split("=", 1) for each in given.build_arg_file)
+        read = [f"{name}={(context / file).read_text()}" for name, file in in_files]
+        arguments = [*given.build_arg, *read, *([f"REBUILD={rebuild}"] if rebuild else [])]
         options = [f"--build-arg={each}" for each in arguments] + proxies(given) + secrets_of(given, folder)
         if given.target:
             options.append(f"--target={given.target}")
@@ -588,6 +590,9 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("--file", default="Dockerfile")
     parsed.add_argument("--target")
     parsed.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parsed.add_argument(
+        "--build-arg-file", action="append", default=[], metavar="NAME=FILE", help="a file of the context as a value"
+    )
     parsed.add_argument("--repository", required=True, metavar="URI")
     parsed.add_argument("--tag", required=True)
     parsed.add_argument("--seconds", type=int, default=3480)

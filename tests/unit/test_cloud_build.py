@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk.assertions import Match, Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import CloudBuild, ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, Network
 from extended_dlc.app.read import Raw
@@ -110,11 +111,98 @@ def test_the_build_may_pull_its_base_and_push_its_image_and_takes_what_it_is_giv
         ({"package_index": "https://a/simple", "code_artifact": "a/b"}, "say both where packages come from"),
         ({"code_artifact": "acme"}, r"'code_artifact' \(acme\) must be a domain and a repository"),
         ({"ca_bundle": "/nowhere"}, r"'ca_bundle' \(/nowhere\) is not a file"),
+        *(
+            ({"proxy": wrong}, r"(?s)'proxy' .* must be an address that begins with http")
+            for wrong in (
+                "http://proxy:99999",
+                "http://pro xy",
+                "http://proxy:1\nX: y",
+                " http://proxy:1",
+                "http://p'x",
+            )
+        ),
+        *(
+            ({"proxy": "http://p:1", "no_proxy": [wrong]}, r"'no_proxy' .* must be a host, a domain")
+            for wrong in ("", "a b", "a,b", "x;y")
+        ),
+        ({"package_index": "https://index/simple?token=abc"}, r"'package_index' \(https://index…\) has a query, which"),
+        ({"package_index": "https://index/simple --pre"}, r"'package_index' .* must be an address"),
+        *(({"parameters": [wrong]}, "must be the name of a parameter") for wrong in ("/a//b", "/", "/é", "/a" * 16)),
+        ({"parameters": ["/" + "a" * 1100]}, r"'parameters' \(/a{39}…\) has 1101 characters"),
     ],
 )
 def test_what_contradicts_itself_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CloudBuild(**options)
+
+
+def project_of(stack: Stack, **environment: Any) -> codebuild.Project:
+    spec = codebuild.BuildSpec.from_object({"version": "0.2"})
+    return codebuild.Project(stack, "Ours", environment=codebuild.BuildEnvironment(**environment), build_spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda s: {"project": project_of(s)}, r"'project' \(Test/Ours\) is not privileged, which Docker needs"),
+        (
+            lambda s: {
+                "project": project_of(s, build_image=codebuild.LinuxArmBuildImage.AMAZON_LINUX_2023_STANDARD_3_0)
+            },
+            r"'project' \(Test/Ours\) runs on ARM_CONTAINER, and",
+        ),
+        (
+            lambda s: {
+                "project": codebuild.Project.from_project_arn(
+                    s, "P", "arn:aws:codebuild:eu-west-1:123456789012:project/p"
+                )
+            },
+            r"'project' \(in eu-west-1\) is in another region than its user, us-east-1: name one there",
+        ),
+        (lambda s: {"parameters": ["/a", "us-east-1:/a"]}, r"'parameters' \(us-east-1:/a\) is named twice"),
+        (
+            lambda s: {"parameters": [f"/images/number-{number:03}" for number in range(100)]},
+            r"'build' \(\d+ characters\) says more than the 4096 characters",
+        ),
+    ],
+)
+def test_what_codebuild_would_refuse_is_refused_at_synth(stack: Stack, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        image_in(stack, build=CloudBuild(**options(stack)))
+
+
+@pytest.mark.parametrize("kind", [ec2.SubnetType.PRIVATE_ISOLATED, ec2.SubnetType.PUBLIC])
+def test_a_build_in_subnets_without_a_way_out_is_annotated(stack: Stack, kind: ec2.SubnetType) -> None:
+    subnets = [ec2.SubnetConfiguration(name="Only", subnet_type=kind)]
+    vpc = ec2.Vpc(stack, "Vpc", max_azs=1, nat_gateways=0, subnet_configuration=subnets)
+    image_in(stack, build=CloudBuild(network=Network(vpc=vpc)))
+    Annotations.from_stack(stack).has_warning(
+        "/Test/Image", Match.string_like_regexp("the subnets of the build are isolated or public")
+    )
+
+
+def test_a_lock_travels_in_a_file_because_a_variable_takes_4096_characters(stack: Stack, tmp_path: Path) -> None:
+    lock = tmp_path / "extended-dlc.lock"
+    lines = [
+        f"transformers==5.23.0 --hash=sha256:{'a' * 64}",
+        *(f"p{n}==1 --hash=sha256:{'b' * 64}" for n in range(90)),
+    ]
+    lock.write_text("\n".join(["# extended-dlc lock", *lines]))
+    image = image_in(stack, build=CloudBuild(), lock=str(lock))
+    local = image_in(Stack(App(), "Local", env=Environment(region="us-east-1")), build=LocalBuild(), lock=str(lock))
+    assert image.image_uri.rpartition(":")[2] == local.image_uri.rpartition(":")[2]
+    HuggingFaceEndpoint(stack, "Bloom", model=HubModel("bloom"), image=image, verify=False)
+    start = start_of(Template.from_stack(stack))
+    (said,) = (each["value"] for each in start["environmentVariablesOverride"] if each["name"] == "ARGUMENTS")
+    assert len(said) < 3400
+    assert "--build-arg-file=LOCK=.lock" in said
+    app = stack.node.root
+    assert isinstance(app, App)
+    found = []
+    for file in filter(tarfile.is_tarfile, filter(Path.is_file, Path(app.synth().directory).rglob("asset.*"))):
+        with tarfile.open(file) as archive:
+            found += [archive.extractfile(name).read().decode() for name in archive.getnames() if name == ".lock"]  # type: ignore[union-attr]
+    assert [text.splitlines() for text in found] == [lines]
 
 
 def test_a_given_project_brings_its_role_and_its_machine(stack: Stack) -> None:

@@ -25,7 +25,13 @@ from extended_dlc.rehearsal.embedded.resources import (
     Wish,
     answer_of_call,
 )
-from extended_dlc.rehearsal.embedded.run_copy import environment_of_build, program_of, role_of_build, started
+from extended_dlc.rehearsal.embedded.run_copy import (
+    environment_of_build,
+    program_of,
+    role_of_build,
+    started,
+    variables_of,
+)
 from extended_dlc.rehearsal.engine import Engine
 
 
@@ -37,7 +43,7 @@ def build_image(*, port: int, iam: Iam, engine: Engine | None) -> CustomHandler:
             return {}
         call = json.loads(wish.properties[kind])
         build = call["parameters"]
-        variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
+        variables = variables_of(build)
         role = role_of_build(wish, build["projectName"], iam)
         environment = environment_of_build(wish, role, iam, port=port)
         run(program_of(wish, variables), variables, environment, port=port, engine=engine)

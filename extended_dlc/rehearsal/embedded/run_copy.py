@@ -27,6 +27,7 @@ from extended_dlc.rehearsal.embedded.resources import (
     Wish,
     answer_of_call,
 )
+from extended_dlc.rehearsal.embedded.rules.programs import fault_of_build
 
 
 def take_for_tls() -> None:
@@ -56,6 +57,13 @@ def role_of_build(wish: Wish, project: str, iam: Iam) -> str | None:
         token = str(wish.properties.get("ServiceToken", ""))
         iam.require_of_function(token, [("codebuild:StartBuild", arn)], account_id=wish.account_id, region=wish.region)
     return role
+
+
+def variables_of(build: Properties) -> dict[str, str]:
+    """The variables of a StartBuild of a custom resource. Raises `CustomResourceFailed` for what CodeBuild refuses."""
+    if fault := fault_of_build(build):
+        raise CustomResourceFailed(fault)
+    return {entry["name"]: str(entry["value"]) for entry in build["environmentVariablesOverride"]}
 
 
 def program_of(wish: Wish, variables: Mapping[str, str]) -> bytes:
@@ -100,7 +108,7 @@ def copy_model(*, port: int, iam: Iam) -> CustomHandler:
         call = json.loads(wish.properties[kind])
         build = call["parameters"]
         role = role_of_build(wish, build["projectName"], iam)
-        variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
+        variables = variables_of(build)
         program = program_of(wish, variables)
         environment = environment_of_build(wish, role, iam, port=port)
         with tempfile.TemporaryDirectory() as folder:

@@ -1590,6 +1590,15 @@ CASES += [
         f"CodeBuild is not authorized to perform: sts:AssumeRole on {ROLE}",
         "InvalidInputException",
     ),
+    of_service(
+        "a build's variables",
+        "codebuild",
+        "start_build",
+        {"environmentVariablesOverride": [{"name": "A", "value": "x" * 4097}]},
+        {"environmentVariablesOverride": [{"name": "A", "value": "x" * 4096}]},
+        "EnvironmentVariable should be at most 4096 characters",
+        "InvalidInputException",
+    ),
     *(
         of_service(
             "a lifecycle policy",

@@ -115,9 +115,10 @@ def codebuild(aws: Aws, tmp_path: Path) -> CodeBuild:
         (tmp_path / name).chmod(0o755)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("Dockerfile")
-        entry.size = len(b"FROM scratch\n")
-        tar.addfile(entry, io.BytesIO(b"FROM scratch\n"))
+        for name, content in (("Dockerfile", b"FROM scratch\n"), (".lock", b"a==1\nb==2")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
     aws.client("s3").create_bucket(Bucket="assets")
     aws.client("s3").put_object(Bucket="assets", Key="context.tar.gz", Body=archive.getvalue())
     return CodeBuild(aws, tmp_path)
@@ -132,6 +133,7 @@ def test_the_build_spec_builds_pushes_and_signals_the_digest_and_builds_nothing_
         "--tag=cafe",
         "--build-arg=BASE_IMAGE=763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.6",
         "--build-arg=STOCK_REQUIREMENTS=numpy<2 pillow",
+        "--build-arg-file=LOCK=.lock",
         "--package-index=https://mirror.example/simple",
         "--proxy=http://proxy:3128",
     )
@@ -144,9 +146,11 @@ def test_the_build_spec_builds_pushes_and_signals_the_digest_and_builds_nothing_
     assert login["arguments"] == ["login", "--username", "AWS", "--password-stdin", host]
     assert login["given"] == "763104351884-auth-token"
     assert {"--platform=linux/amd64", "--output=type=docker,oci-mediatypes=false"} <= set(build["arguments"])
-    assert {"--build-arg=STOCK_REQUIREMENTS=numpy<2 pillow", "--build-arg=https_proxy=http://proxy:3128"} <= set(
-        build["arguments"]
-    )
+    assert {
+        "--build-arg=STOCK_REQUIREMENTS=numpy<2 pillow",
+        "--build-arg=LOCK=a==1\nb==2",
+        "--build-arg=https_proxy=http://proxy:3128",
+    } <= set(build["arguments"])
     assert build["secrets"] == ["[global]\nindex-url = https://mirror.example/simple\n"]
     assert push["arguments"] == ["push", f"{repository}:cafe"]
     output, (again,) = codebuild.run(*arguments)

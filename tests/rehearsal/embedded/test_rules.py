@@ -82,6 +82,7 @@ SCALED = {
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
 }
 OTHERS: dict[str, Json] = {
+    "start_build": {"projectName": "rules"},
     "assume_role": {"RoleArn": f"{ROLE}-of-callers", "RoleSessionName": "rules"},
     "create_project": {
         "source": {"type": "S3", "location": "rules/source.zip"},
@@ -211,6 +212,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     running.create_role("execution-of-functions", "lambda.amazonaws.com")
     running.create_role("execution-of-projects", "codebuild.amazonaws.com")
+    project = {**OTHERS["create_project"], "serviceRole": f"{ROLE}-of-projects"}
+    made.client("codebuild").create_project(name="rules", **project)
     anybody = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
     running.create_role(
         "execution-of-callers",

@@ -9,6 +9,8 @@ from moto.utilities.utils import get_partition
 from extended_dlc.rehearsal.embedded.calls import Parameters
 from extended_dlc.rehearsal.embedded.rule import Rule, World
 
+_VARIABLE = 4096
+
 
 def _function_role(world: World, given: Parameters) -> str | None:
     if given.get("Role") is None or world.trusts(given["Role"], "lambda.amazonaws.com"):
@@ -103,6 +105,18 @@ def _function_environment(world: World, given: Parameters) -> str | None:
     return f"{begin}provided exceeded the 4KB limit. String measured: {written}"
 
 
+def fault_of_build(given: Parameters) -> str | None:
+    """What CodeBuild refuses in the variables of StartBuild."""
+    values = (str(each.get("value", "")) for each in given.get("environmentVariablesOverride", ()))
+    if any(len(each) > _VARIABLE for each in values):
+        return f"EnvironmentVariable should be at most {_VARIABLE} characters"
+    return None
+
+
+def _build_variables(world: World, given: Parameters) -> str | None:
+    return fault_of_build(given)
+
+
 _FUNCTIONS = ("lambda:CreateFunction", "lambda:UpdateFunctionConfiguration")
 
 RULES: tuple[Rule, ...] = (
@@ -120,6 +134,14 @@ RULES: tuple[Rule, ...] = (
         refuses="a role that is not there, or does not let CodeBuild assume it for this account",
         source="CodeBuild user guide, troubleshooting: 'CodeBuild is not authorized to perform: sts:AssumeRole'",
         check=_project_role,
+        code="InvalidInputException",
+    ),
+    Rule(
+        name="a build's variables",
+        operations=("codebuild:StartBuild",),
+        refuses="a variable with a value of more than 4,096 characters",
+        source="wolfeidau/buildkite-serverless-agent#35: the words",
+        check=_build_variables,
         code="InvalidInputException",
     ),
     Rule(
