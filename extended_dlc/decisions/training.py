@@ -15,7 +15,7 @@ from extended_dlc.decisions.script import check_hyperparameters
 from extended_dlc.decisions.script_source import launched_by
 from extended_dlc.decisions.training_fit import fit_training, implied_arguments, is_sharded, smallest_for_training
 from extended_dlc.facts.catalog import version
-from extended_dlc.facts.checks import check_environment
+from extended_dlc.facts.checks import check_environment, holds_hub_token, is_same_model
 from extended_dlc.facts.compat import check_model_type
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import check_limit, most
@@ -37,7 +37,11 @@ NAME_LENGTH = 50
 MODEL_CHANNEL = "model"
 """Name of the input channel for weights in S3."""
 
-_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CODE_CHANNEL = "code"
+"""Name of the input channel with the code for a container without a network, which cannot download it."""
+
+_CHANNEL = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
+_OWN_CHANNELS = {MODEL_CHANNEL: "the base model's weights", CODE_CHANNEL: "the script, where it comes as a channel"}
 _REPEATED_TWICE = re.compile(r"(?<!\\)\((?:\?:)?(?:\[(?:\\.|[^\]\\])+\]|\\.|[^\\()\[\]])[+*]\)[+*]")
 """As `([0-9]+)*`: a group of nothing but one repetition, which is repeated itself."""
 
@@ -128,16 +132,26 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
         )
     for channel in asked.channels:
         if not _CHANNEL.fullmatch(channel):
-            finder.refuse("channels", channel, "must be letters, digits and . _ -, at most 64: it becomes a folder")
-        if channel == MODEL_CHANNEL:
-            finder.refuse("channels", channel, "is the folder of the base model's weights: call the channel otherwise")
+            rule = "must be letters, digits and . _ -, at most 64 and not dots alone: it becomes a folder"
+            finder.refuse("channels", channel, rule)
+        if channel in _OWN_CHANNELS:
+            finder.refuse("channels", channel, f"is the folder of {_OWN_CHANNELS[channel]}: call the channel otherwise")
     count = len(asked.channels) + (asked.model is not None and asked.model.source != "hub")
     if count > most("training.channels"):
         finder.refuse("channels", str(count), f"are more than SageMaker's {most('training.channels')}: merge some")
     for key, value in arguments_of(asked.hyperparameters).items():
         if key.startswith("sagemaker_"):
             finder.refuse("hyperparameters", key, "is one of those that SageMaker's own programs are told: remove it")
-        if not key or len(key) > 256 or len(value) > 2500:
+        if not key:
+            finder.refuse("hyperparameters", "''", "is no name of an argument: write it as 'epochs'")
+        if holds_hub_token(value):
+            finder.refuse(
+                "hyperparameters",
+                key,
+                "holds a literal Hub token, which everyone who may describe the job can read: remove it and revoke the "
+                "token; with token= of the HubModel, a secret's token is the script's HF_TOKEN",
+            )
+        if len(key) > 256 or len(value) > 2500:
             finder.refuse(
                 "hyperparameters",
                 key[:40],
@@ -218,7 +232,7 @@ def _check_served_base(asked: TrainingAsked, model: ModelAsked, finder: Finder) 
     base, served = model.facts.model_id, asked.served_revision
     if asked.adapter != "beside" or asked.served_base is None or base is None:
         return
-    if base != asked.served_base:
+    if not is_same_model(base, asked.served_base):
         finder.refuse(
             "base_model",
             base,

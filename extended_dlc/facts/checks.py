@@ -29,6 +29,19 @@ def model_id(name: str) -> str:
     return _ALIASES.get(name, name)
 
 
+def is_same_model(one: str, other: str) -> bool:
+    """Whether two Hub ids are of one model: the Hub takes any case, and old models also without their namespace."""
+    one, other = one.lower(), other.lower()
+    if ("/" in one) == ("/" in other):
+        return one == other
+    return one.rpartition("/")[2] == other.rpartition("/")[2]
+
+
+def holds_hub_token(text: str) -> bool:
+    """Whether a text has a token of the Hub in it."""
+    return _HUB_TOKEN.search(text) is not None
+
+
 def check_model_id(text: str) -> None:
     """Refuse a text that is not a Hub id, `name` or `namespace/name` (huggingface_hub `validate_repo_id`)."""
     parts = text.split("/")
@@ -81,7 +94,7 @@ def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, 
             problems.append(f"'{key}' cannot be the name of a variable: use letters, digits and '_', no digit first")
         if key in reserved:
             problems.append(f"'{key}' is set by {reserved[key]}: set it there")
-        if key in _TOKEN_KEYS or _HUB_TOKEN.search(value):
+        if key in _TOKEN_KEYS or holds_hub_token(value):
             # Of a reference, CloudFormation puts the token itself into the model.
             how = "would hold the" if "{{resolve:" in value or "${Token[" in value else "holds a literal"
             problems.append(

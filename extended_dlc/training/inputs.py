@@ -10,7 +10,7 @@ from constructs import IDependable
 
 from extended_dlc.constructs.archive import Uploaded, upload_archive
 from extended_dlc.constructs.helpers import require_same
-from extended_dlc.decisions.training import MODEL_CHANNEL
+from extended_dlc.decisions.training import CODE_CHANNEL, MODEL_CHANNEL
 from extended_dlc.models.model import HubModel, prefix_for
 from extended_dlc.options.training import S3Data
 from extended_dlc.training.rights import grant_archive
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from extended_dlc.models.mirrored import MirroredDataset
     from extended_dlc.training.given import TrainingOptions
     from extended_dlc.training.job import TrainingJob
-
-CODE_CHANNEL = "code"
-"""The channel with the code for a container without a network, which cannot download it."""
 
 
 @dataclass(frozen=True)

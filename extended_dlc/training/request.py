@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from extended_dlc.decisions.training import arguments_of
+from extended_dlc.decisions.training import CODE_CHANNEL, arguments_of
 from extended_dlc.options._values import instance_names
 from extended_dlc.options.training import EvaluationGate, HyperParameter
 from extended_dlc.training.given import MERGE_ADAPTER, TrainingOptions
-from extended_dlc.training.inputs import CODE_CHANNEL, Inputs
+from extended_dlc.training.inputs import Inputs
 from extended_dlc.training.machine import State, s3_channel
 from extended_dlc.training.model import MODELS
 

@@ -560,6 +560,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"environment": {"HF_TOKEN": "hf_abcdefghijklmnopqrst"}},
         "holds a literal Hub token, .* remove it",
     ),
+    "a token as an argument": (
+        {"hyperparameters": {"epochs": "hf_abcdefghijklmnopqrst"}},
+        r"'hyperparameters' \(epochs\) holds a literal Hub token, .* a secret's token is the script's HF_TOKEN",
+    ),
+    "an argument without a name": ({"hyperparameters": {"": 3}}, r"'hyperparameters' \(''\) is no name of an argument"),
     "own variable": ({"environment": {"HF_MODEL_ID": "x"}}, "'HF_MODEL_ID' is set by base_model: set it there"),
     "metric": ({"metrics": {"loss": "loss"}}, r"'metrics' \(loss\) has an expression with 0 groups"),
     "isolated": ({"network_isolation": True}, r"'network_isolation' \(True\) leaves .* MirroredModel"),
@@ -575,6 +580,20 @@ def test_what_cannot_be_is_refused_with_the_way_out(stack: Stack, code: Training
     options, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         job_in(stack, code, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("..", r"must be letters, digits and \. _ -, at most 64 and not dots alone"),
+        ("my data", "must be letters, digits"),
+        ("model", "is the folder of the base model's weights: call the channel otherwise"),
+        ("code", "is the folder of the script, where it comes as a channel: call the channel otherwise"),
+    ],
+)
+def test_a_channel_whose_folder_is_anothers_is_refused(stack: Stack, code: TrainingCode, name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=rf"'channels' \({re.escape(name)}\) {says}"):
+        job_in(stack, code, channels={name: data(stack)})
 
 
 def test_an_image_that_serves_trains_nothing(stack: Stack, code: TrainingCode) -> None:
@@ -651,6 +670,8 @@ def test_an_adapter_beside_another_base_is_refused(stack: Stack, code: TrainingC
     ):
         with pytest.raises(ValueError, match=r"560m at 1{40}\) is not the revision that the endpoint serves, '0123"):
             job_in(new_stack(name=f"At{number}"), code, serves=weights, adapter="beside", base_model=base)
+    same = HubModel("BigScience/BLOOM-560m", revision=COMMIT)
+    job_in(new_stack(name="Same"), code, serves=weights, adapter="beside", base_model=same)
     with pytest.raises(ValueError, match=r"'adapter' \(merged\) does not go with the TrainedModel"):
         job_in(new_stack(name="Two"), code, serves=weights, adapter="merged")
 

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from extended_dlc.facts.checks import is_same_model
 from extended_dlc.programs.functions import gate
 from extended_dlc.training import model
 
@@ -176,6 +177,21 @@ def test_an_adapter_is_compared_with_the_base_beside_which_the_endpoint_loads_it
     assert bool(refused) == bool(says)
     whole = put(s3, "two", config__json={}, model__safetensors=b"", adapter_config__json=config)
     assert look(whole, **beside)["refused"] == "", "beside whole weights, an adapter's base is in the same folder"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Me/Base", "me/base", True),
+        ("gpt2", "openai-community/gpt2", True),
+        ("me/base", "you/base", False),
+        ("gpt2", "GPT2", True),
+        ("gpt2", "distilgpt2", False),
+    ],
+)
+def test_the_function_and_the_synth_call_the_same_ids_one_model(one: str, other: str, same: bool) -> None:
+    assert is_same_model(one, other) is same
+    assert gate._names_differ(one, other) is not same
 
 
 def test_what_the_endpoint_may_not_read_is_refused_before_it_fails_there(s3: Any) -> None:
