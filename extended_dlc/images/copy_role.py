@@ -6,7 +6,7 @@ from typing import cast
 
 from aws_cdk import CfnResource, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from extended_dlc.constructs.functions import settle_function
 
@@ -43,15 +43,23 @@ def copy_role(scope: Construct) -> iam.Role:
 
 
 def log_copies(scope: Construct) -> None:
-    """Let the function log to the stack's log group: the name of Lambda's default group is CloudFormation's choice."""
+    """Let the function log to the stack's log group: the name of Lambda's default group is CloudFormation's choice.
+
+    The CDK makes a resource of that default group where `@aws-cdk/aws-lambda:useCdkManagedLogGroup` is set. It would be
+    empty, and left behind by each deletion of the stack.
+    """
     stack = Stack.of(scope)
     log = cast(CfnResource, stack.node.find_child(LOG))
     function = copy_function(stack)
+    _copier(stack).node.try_remove_child("LogGroup")
     function.add_property_override("LoggingConfig", {"LogGroup": log.ref})
     settle_function(function, copy_role(scope))
 
 
 def copy_function(stack: Stack) -> CfnResource:
     """The copying function of a stack that has at least one copy."""
-    found = next(each for each in stack.node.children if each.node.id.startswith(_FUNCTION))
-    return cast(CfnResource, found.node.default_child)
+    return cast(CfnResource, _copier(stack).node.default_child)
+
+
+def _copier(stack: Stack) -> IConstruct:
+    return next(each for each in stack.node.children if each.node.id.startswith(_FUNCTION))

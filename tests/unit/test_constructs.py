@@ -146,8 +146,13 @@ def test_the_copying_function_may_not_touch_everything(stack: Stack) -> None:
     assert function["Properties"]["MemorySize"] == 3008
 
 
-def test_the_copies_of_a_stack_have_a_log_that_no_name_of_the_stack_can_take_away(stack: Stack) -> None:
-    """CloudFormation shortens a function's name, and with it that of the log group that Lambda would make."""
+@pytest.mark.parametrize("managed", [False, True])
+def test_the_copies_of_a_stack_have_one_log_that_no_name_of_the_stack_can_take_away(managed: bool) -> None:
+    """CloudFormation shortens a function's name, and with it that of the log group that Lambda would make.
+
+    With the flag the CDK makes that one too, and keeps it when the stack is deleted.
+    """
+    stack = Stack(App(context={"@aws-cdk/aws-lambda:useCdkManagedLogGroup": managed}), "Test")
     for name in ("First", "Second"):
         ExtendedDlc(stack, name, transformers="5.23.0", base=BASE)
     template = Template.from_stack(stack)
