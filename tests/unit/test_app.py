@@ -10,12 +10,13 @@ import shlex
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
 import pytest
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 from cfnlint.api import lint
 
 from extended_dlc.cli.ask import ask
@@ -114,13 +115,13 @@ def test_wrong_settings_end_in_a_report_without_a_traceback(tmp_path: Path, ship
     assert not (tmp_path / "out" / "EndpointStack.template.json").exists()
 
 
-def app_with_two_endpoints() -> cdk.App:
+def app_of(endpoints: Mapping[str, str]) -> cdk.App:
     found = read(
         {
             "extended-dlc": {
                 "region": "us-east-1",
                 "image": {"transformers": "5.23.0"},
-                "endpoints": {"bloom": {"model": "bloom"}, "whisper": {"model": "whisper"}},
+                "endpoints": {key: {"model": model} for key, model in endpoints.items()},
             }
         }
     )
@@ -132,7 +133,18 @@ def app_with_two_endpoints() -> cdk.App:
 @pytest.fixture(scope="module")
 def several() -> cdk.App:
     """The app with two endpoints, synthesised once."""
-    return app_with_two_endpoints()
+    return app_of({"bloom": "bloom", "whisper": "whisper"})
+
+
+def test_a_stack_of_many_endpoints_has_no_more_outputs_than_cloudformation_takes() -> None:
+    app = app_of({f"bloom{number}": "bloom" for number in range(45)})
+    stack = app.node.find_child("EndpointStack")
+    assert isinstance(stack, cdk.Stack)
+    outputs = Template.from_stack(stack).to_json()["Outputs"]
+    assert len(outputs) == 200
+    assert sum(name.endswith("Name") for name in outputs) == 45
+    said = Annotations.from_stack(stack).find_info("*", Match.string_like_regexp("a stack has at most 200 outputs"))
+    assert len(said) == 1
 
 
 def test_the_outputs_say_what_was_deployed_and_how_to_ask_it(several: cdk.App) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_cdk import CfnOutput, RemovalPolicy, Stack, Tags
+from aws_cdk import Annotations, CfnOutput, RemovalPolicy, Stack, Tags
 from constructs import Construct
 
 from extended_dlc import (
@@ -25,6 +25,9 @@ from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.commands import commands
 from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups, place_functions
 from extended_dlc.decisions.decide import Decision
+
+MOST_OUTPUTS = 200
+"""CloudFormation user guide, "Understand CloudFormation quotas"."""
 
 
 class EndpointStack(Stack):
@@ -49,6 +52,7 @@ class EndpointStack(Stack):
         self.endpoints = {}
         self.trained: dict[str, TrainedModel] = {}
         """The models that trainings replace, by the ids of their endpoints."""
+        self._left = MOST_OUTPUTS - len(settings.endpoints) - 1
         for key in settings.endpoints:
             try:
                 self.endpoints[key] = self._endpoint(key, settings)
@@ -125,5 +129,17 @@ class EndpointStack(Stack):
         return self.trained[key]
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:
+        """Add an output. Where a stack has no room for all, each endpoint still has the one with its name."""
+        if name != "Name":
+            if self._left == 0:
+                self._left = -1
+                Annotations.of(self).add_info_v2(
+                    "extended-dlc:outputs",
+                    f"the outputs of '{key}' and of those after it have no commands, because a stack has at most "
+                    f"{MOST_OUTPUTS} outputs: ask with 'extended-dlc ask NAME'",
+                )
+            if self._left < 0:
+                return
+            self._left -= 1
         output = CfnOutput(self, f"{key}{name}", value=value, description=description)
         output.override_logical_id(output_name(f"{key}{name}"))

@@ -573,7 +573,7 @@ CASES = [
     Case(
         "size of inline policies",
         "put_role_policy",
-        {**inline(size=10_000), "PolicyName": "Q"},  # with what the role has already
+        {**inline(size=10_200), "PolicyName": "Q"},  # with what the role has already
         {**inline(size=9_000), "PolicyName": "Q"},
         "Maximum policy size of 10240 bytes exceeded for role execution-of-schedules",
         service="iam",
@@ -1498,6 +1498,20 @@ CASES += [
         stack("AWS::CloudFormation::WaitConditionHandle", Long="x" * 50_000),
         "'templateBody' failed to satisfy constraint: Member must have length less than or equal to 51200",
         "ValidationError",
+    ),
+    *(
+        of_service(
+            "a template's size",
+            "cloudformation",
+            "create_stack",
+            *(
+                {"TemplateBody": json.dumps({"Resources": IT, section: {f"A{n}": each for n in range(count)}})}
+                for count in (201, 200)
+            ),
+            f"Number of {section.lower()}, 201, is greater than maximum allowed, 200",
+            "ValidationError",
+        )
+        for section, each in (("Outputs", {"Value": "x"}), ("Parameters", {"Type": "String", "Default": "x"}))
     ),
     of_service(
         "a stack's protection",

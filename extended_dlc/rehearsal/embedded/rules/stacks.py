@@ -43,7 +43,7 @@ _IDENTITIES = frozenset(
 _NAMES = ("GroupName", "InstanceProfileName", "ManagedPolicyName", "RoleName", "UserName")
 
 
-_MOST_RESOURCES = 500
+_MOST = {"Resources": 500, "Parameters": 200, "Outputs": 200, "Mappings": 200}
 
 
 _TEMPLATE_BYTES = 51_200
@@ -111,10 +111,13 @@ def _template_size(world: World, given: Parameters) -> str | None:
             f"1 validation error detected: Value '{body[:40]}...' at 'templateBody' failed to satisfy constraint: "
             f"Member must have length less than or equal to {_TEMPLATE_BYTES}"
         )
-    count = len(template_of(world, given).get("Resources") or {})
-    if count <= _MOST_RESOURCES:
-        return None
-    return f"Template format error: Number of resources, {count}, is greater than maximum allowed, {_MOST_RESOURCES}"
+    template = template_of(world, given)
+    for section, most in _MOST.items():
+        count = len(template.get(section) or {})
+        if count > most:
+            kind = section.lower()
+            return f"Template format error: Number of {kind}, {count}, is greater than maximum allowed, {most}"
+    return None
 
 
 def _protected(world: World, given: Parameters) -> str | None:
@@ -198,7 +201,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a template's size",
         operations=_STACKS,
-        refuses="a TemplateBody of more than 51,200 bytes, and more than 500 resources",
+        refuses="a TemplateBody of more than 51,200 bytes, more than 500 resources, and more than 200 parameters, "
+        "outputs or mappings",
         source="CloudFormation API reference, CreateStack TemplateBody; CloudFormation user guide, quotas",
         check=_template_size,
         code="ValidationError",
