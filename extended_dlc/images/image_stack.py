@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack, region_info
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -31,6 +31,13 @@ _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 def _home_of(key: str) -> str:
     """The id of the construct that an image's resources are in."""
     return f"Of{''.join(part.capitalize() for part in re.split('[^a-z0-9]', key))}"
+
+
+_LONGEST_NAME = 256
+"""Characters of a repository's name (ECR API reference, CreateRepository)."""
+
+_MOST_REGIONS = 25
+"""Destinations of a registry's replication (ECR user guide, "Amazon ECR service quotas")."""
 
 
 class ImageStack(Stack):
@@ -73,6 +80,9 @@ class ImageStack(Stack):
         for option, value in (("prefix", prefix), *(("images", key) for key in images)):
             if not all(_PART.fullmatch(part) for part in value.split("/")):
                 raise OptionError(option, value, "must be small letters, digits and single '.', '_', '-' between them")
+            if len(f"{prefix}/{value}") > _LONGEST_NAME:
+                rule = f"makes a name of over {_LONGEST_NAME} characters, which no repository has: shorten it"
+                raise OptionError(option, f"{value[:40]}…", rule)
         require_unreserved("prefix", prefix)
         homes: dict[str, str] = {}
         for key in images:
@@ -104,6 +114,17 @@ class ImageStack(Stack):
             raise OptionError("regions", wrong, "is no region: write it as eu-west-1")
         if self.region in regions:
             raise OptionError("regions", self.region, "is the stack's own region: leave it out")
+        if len(set(regions)) > _MOST_REGIONS:
+            rule = f"are more than the {_MOST_REGIONS} destinations that ECR replicates a registry to: name fewer"
+            raise OptionError("regions", f"{len(set(regions))} regions", rule)
+        here = region_info.RegionInfo.get(self.region).partition
+        for each in regions:
+            there = region_info.RegionInfo.get(each).partition
+            if None not in (here, there) and there != here:
+                rule = (
+                    f"is of the partition {there}, and ECR replicates within one, which is {here}: take other regions"
+                )
+                raise OptionError("regions", each, rule)
         return tuple(dict.fromkeys(regions))
 
     def _publish(self, key: str, version: ImageVersion) -> ExtendedDlc:

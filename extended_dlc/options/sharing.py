@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
 
+_MOST_ACCOUNTS = 250
+"""ARNs of 33 characters in the 10,240 of a repository's policy (ECR API reference, SetRepositoryPolicy policyText)."""
+
+
 @check_types
 @dataclass(frozen=True, kw_only=True)
 class Readers:
@@ -34,6 +38,9 @@ class Readers:
         for account in self.accounts:
             if not is_token(account) and not re.fullmatch(r"\d{12}", account):
                 raise OptionError("accounts", account, "must be the number of an account, 12 digits as a text")
+        if len(self.accounts) > _MOST_ACCOUNTS:
+            rule = f"are more than a repository's policy has room for, about {_MOST_ACCOUNTS}: name the organisation"
+            raise OptionError("accounts", f"{len(self.accounts)} accounts", rule)
         organisation = self.organisation
         is_known = organisation is not None and not is_token(organisation)
         if is_known and not re.fullmatch(r"o-[a-z0-9]{10,32}", str(organisation)):

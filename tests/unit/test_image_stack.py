@@ -201,6 +201,7 @@ def images(**options: Any) -> ImageStack:
         (lambda: images(images={"t": ImageVersion(transformers="5.23", accelerator="cpu")}), r"is not an exact"),
         (lambda: images(regions=["eu-west-1"]), r"'regions' \(eu-west-1\) needs a stack whose account"),
         (lambda: Readers(), r"'accounts' and 'organisation' are both empty"),
+        (lambda: Readers(accounts=[f"{n:012}" for n in range(251)]), r"'accounts' \(251 accounts\) are more than"),
         (lambda: Readers(accounts=["123"]), r"'accounts' \(123\) must be the number"),
         (lambda: Readers(organisation="acme"), r"'organisation' \(acme\) must be the id"),
         (lambda: Rebuilds(schedule="weekly"), r"'schedule' \(weekly\) is not a schedule: write it as"),
@@ -337,11 +338,23 @@ def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_st
     ecr.delete_repository("images/text", force=True)
 
 
+REGIONS = [f"ap-east-{number}" for number in range(6)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"keys": ["a/b", "a-b"]}, r"'images' \(a-b\) and 'a/b' differ in signs alone: rename one"),
         ({"regions": ["ireland"]}, r"'regions' \(ireland\) is no region: write it as eu-west-1"),
+        (
+            {"regions": ["cn-north-1"]},
+            r"'regions' \(cn-north-1\) is of the partition aws-cn, and ECR replicates within",
+        ),
+        (
+            {"regions": [f"eu-west-{n}" for n in range(10)] + [f"eu-east-{n}" for n in range(10)] + REGIONS},
+            r"26 regions",
+        ),
+        ({"keys": ["a" * 250]}, r"'images' \(a{40}…\) makes a name of over 256 characters"),
     ],
 )
 def test_names_that_aws_or_the_cdk_would_refuse_are_refused_by_their_options(
