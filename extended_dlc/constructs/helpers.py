@@ -11,6 +11,7 @@ import jsii
 from aws_cdk import Aws, IStackSynthesizer, NestedStack, Stack
 from constructs import Construct
 
+from extended_dlc.facts.checks import rule_of_case
 from extended_dlc.options._values import OptionError, is_token
 
 
@@ -60,22 +61,24 @@ def require_same(part: Literal["account", "region"], option: str, given: object,
     raise OptionError(option, f"in {its}", f"is in another {part} than its user, {here}: {rule}")
 
 
-_endpoint_names: WeakKeyDictionary[Stack, dict[str, str]] = WeakKeyDictionary()
+_endpoint_names: WeakKeyDictionary[Stack, dict[str, tuple[str, str]]] = WeakKeyDictionary()
 
 
 def require_other_name(scope: Construct, name: str | None) -> None:
-    """Refuse the name of another endpoint of the stack. CreateEndpoint does not distinguish case (API reference)."""
+    """Refuse the name of another endpoint of the stack."""
     if name is None or is_token(name):
         return
     taken = _endpoint_names.setdefault(stack_of(scope), {})
-    owner = taken.setdefault(name.lower(), scope.node.path)
-    if owner != scope.node.path:
-        raise OptionError(
-            "endpoint_name",
-            name,
-            f"is the name of {owner} too, and a name is unique in account and region whatever its case: take another, "
-            "or none",
-        )
+    owner, other = taken.setdefault(name.lower(), (scope.node.path, name))
+    if owner == scope.node.path:
+        return
+    if other != name:
+        raise OptionError("endpoint_name", name, rule_of_case(name, other))
+    raise OptionError(
+        "endpoint_name",
+        name,
+        f"is the name of {owner} too, and a name is unique in account and region: take another, or none",
+    )
 
 
 def refuse_nested(option: str, scope: Construct) -> None:

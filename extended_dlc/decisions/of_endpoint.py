@@ -10,7 +10,7 @@ from extended_dlc.decisions.access import check_zero_instances
 from extended_dlc.decisions.asked import EndpointAsked
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.of_part import PartDecision
-from extended_dlc.facts.checks import check_endpoint_name
+from extended_dlc.facts.checks import check_endpoint_name, rule_of_case
 from extended_dlc.facts.limits import most
 from extended_dlc.options._values import is_token
 from extended_dlc.options.hosting import Async, Components, Hosting, Instances, RealTime, Serverless
@@ -185,10 +185,7 @@ def refuse_names(endpoints: Sequence[EndpointAsked], found: Found) -> None:
         other = seen.setdefault(endpoint.name.lower(), endpoint.name)
         if other != endpoint.name:
             found.at(endpoint.section).refuse(
-                "endpoint_name",
-                endpoint.name,
-                f"differs from '{other}' by case only, and SageMaker takes the two for one: rename one",
-                setting="",
+                "endpoint_name", endpoint.name, rule_of_case(endpoint.name, other), setting=""
             )
 
 

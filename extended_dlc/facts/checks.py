@@ -37,6 +37,12 @@ def is_same_model(one: str, other: str) -> bool:
     return one.rpartition("/")[2] == other.rpartition("/")[2]
 
 
+def rule_of_case(name: str, other: str) -> str:
+    """Why two endpoints cannot have names that differ by case only (SageMaker API reference, CreateEndpoint)."""
+    first, second = sorted((name, other))
+    return f"is taken: '{first}' and '{second}' differ by case only, and SageMaker takes the two for one: rename one"
+
+
 def holds_hub_token(text: str) -> bool:
     """Whether a text has a token of the Hub in it."""
     return _HUB_TOKEN.search(text) is not None

@@ -406,7 +406,11 @@ def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) ->
         (lambda s: LocalBuild(ca_bundle="/nowhere"), r"'ca_bundle' \(/nowhere\) is not a file"),
         (
             lambda s: [endpoint_in(s, each, endpoint_name=each) for each in ("Chats", "chats")],
-            r"'endpoint_name' \(chats\) is the name of Test/Chats too",
+            r"'endpoint_name' \(chats\) is taken: 'Chats' and 'chats' differ by case only, and SageMaker takes the two",
+        ),
+        (
+            lambda s: [endpoint_in(s, each, endpoint_name="chats") for each in ("One", "Two")],
+            r"'endpoint_name' \(chats\) is the name of Test/One too",
         ),
         (lambda s: endpoint_in(s, endpoint_name="a_b"), r"'endpoint_name' \(a_b\) cannot be an endpoint name"),
         (

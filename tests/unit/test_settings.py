@@ -557,7 +557,7 @@ def test_a_base_that_is_a_tag_alone_is_refused_with_the_whole_reference(shipped_
 def test_two_names_that_differ_by_case_are_refused(shipped_settings: Any) -> None:
     shipped_settings["endpoints"]["Model"] = {"model": "bloom"}
     (found,) = problems(shipped_settings)
-    assert "differs from 'extended-dlc-Model' by case only" in found
+    assert "'extended-dlc-Model' and 'extended-dlc-model' differ by case only" in found
 
 
 # what the Hub said
