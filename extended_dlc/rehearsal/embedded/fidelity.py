@@ -66,6 +66,8 @@ them, `DELETE` ends them all, and `GET` has them with `met`: how often each came
 - CloudFormation's own handlers: of a resource only its properties and the calls that create, update and delete it are
   checked, and what its handler reads besides is not known. The types below are made as moto makes them, or only
   recorded, and none of their calls is checked, only their properties.
+  Some that moto makes it cannot delete, such as ECS clusters and load balancers' listeners: they leave their stack, and
+  moto's lists still have them.
   A change set is gone once it has been executed, as AWS deletes it (CloudFormation user guide).
 - Captured data has one file for each request, where SageMaker collects several.
 - The deletion of an endpoint configuration that is in use succeeds, as at AWS; the next update is refused.
