@@ -39,6 +39,11 @@ _SAMPLES: Mapping[str, tuple[str, str]] = {
 }
 
 
+_MOST_BYTES = 90_000
+"""Of request and expected answer. The event of an update has both twice, the request in base64, in the 262,144 bytes that
+Lambda takes asynchronously wherever it takes no more (Lambda developer guide, "Lambda quotas")."""
+
+
 @check_types
 @dataclass(frozen=True, kw_only=True)
 class Proof:
@@ -51,7 +56,7 @@ class Proof:
     request: Any = None
     """The request: bytes as they are, anything else as JSON; each of `Components` gets it. Default: the smallest of the
     model's task, as a prompt, a second of silence or a small picture; ValueError for a task that has none, or that
-    nobody knows at synth."""
+    nobody knows at synth, for what is no JSON, and for more than 90,000 bytes together with `expected`."""
 
     content_type: str | None = None
     """The request's content type. Default: `application/json`; with bytes it has to be said."""
@@ -85,14 +90,14 @@ class Proof:
             raise OptionError("content_type", "not given", "must say what the bytes of 'request' are, as audio/wav")
         require_known("request", self.request, "it is encoded at synth")
         within("tolerance", self.tolerance, 0, 1, "it is the part of a number that it may be off")
-        try:
-            json.dumps(self.expected, allow_nan=False)
-        except (TypeError, ValueError) as error:
+        expected = _as_json("expected", self.expected, "as the answer is")
+        request = self.request if isinstance(self.request, bytes) else _as_json("request", self.request, "or bytes")
+        if len(request) + len(expected) > _MOST_BYTES:
             raise OptionError(
-                "expected",
-                repr(self.expected),
-                f"must be JSON, as the answer is: use texts, finite numbers, lists and objects ({error})",
-            ) from None
+                "request",
+                f"{len(request) + len(expected)} bytes with 'expected'",
+                f"travels to the function in one event, which has room for {_MOST_BYTES} bytes: take a shorter one",
+            )
         if self.optional and (self.expect is not None or self.expected is not None):
             raise OptionError(
                 "optional",
@@ -113,7 +118,7 @@ class Proof:
             known = f"no request is known for '{task}'" if task else "the model's task is not known at synth"
             raise OptionError("verify", rule=f"needs a request, because {known}: say the task, or Proof's request")
         body = _JSON[task or ""] if self.request is None else self.request
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else _as_json("request", body, "or bytes")
         return self._properties("application/json", Body=base64.b64encode(content).decode())
 
     def _properties(self, content_type: str, **what: str) -> dict[str, Any]:
@@ -124,3 +129,15 @@ class Proof:
             # JSON as a string, because CloudFormation would turn each number in it into a string.
             properties |= {"Expected": json.dumps(self.expected), "Tolerance": str(self.tolerance)}
         return properties
+
+
+def _as_json(option: str, value: Any, words: str) -> bytes:
+    """The value as JSON; `OptionError` for what is none."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(
+            option,
+            repr(value)[:100],
+            f"must be JSON, {words}: use texts, finite numbers, lists and objects ({error})",
+        ) from None
