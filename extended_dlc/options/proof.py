@@ -40,7 +40,7 @@ _SAMPLES: Mapping[str, tuple[str, str]] = {
 
 
 _MOST_BYTES = 90_000
-"""Of request and expected answer. The event of an update has both twice, the request in base64, within the 262,144 bytes
+"""Of request and expected answer. The event of an update has both twice, the request in base64, in the 262,144 bytes
 that Lambda takes asynchronously where it takes no more (Lambda developer guide, "Lambda quotas")."""
 
 
