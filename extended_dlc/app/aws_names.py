@@ -26,6 +26,12 @@ def check_region(region: str) -> None:
         raise ValueError("is not an AWS region: write it as 'us-east-1'")
 
 
+def check_bucket(name: str) -> None:
+    """Refuse a text with characters that no bucket's name has (`Bucket.from_bucket_name` raises for them)."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise ValueError("is not the name of a bucket: write the name alone, without 's3://', 'arn:…' and a folder")
+
+
 def partition_of(region: str) -> str:
     """The partition of a region."""
     for start, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso")):

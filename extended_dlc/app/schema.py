@@ -6,13 +6,13 @@ looks it up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from extended_dlc.app.aws_names import check_region, check_stack_name
+from extended_dlc.app.aws_names import check_bucket, check_region, check_stack_name
 from extended_dlc.app.described import described
 from extended_dlc.app.section import Section, Sections, by_id, checked, kind_of, one_of
 from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, check_tags, model_id
@@ -68,6 +68,7 @@ def _folder(path: str) -> None:
 
 
 Folder = Annotated[str, checked(_folder)]
+BucketName = Annotated[str, checked(check_bucket)]
 ModelId = Annotated[str, AfterValidator(model_id), checked(check_model_id)]
 
 
@@ -104,7 +105,7 @@ class MirroredWeights(Section):
     token_secret: str | None = None
     """Name or ARN of the secret with the Hub's token, which the copy reads. Default: none."""
 
-    bucket: str | None = None
+    bucket: BucketName | None = None
     """Name of the bucket. Default: `extended-dlc-models-ACCOUNT-REGION`, made by the first copy."""
 
     project: str | None = None
@@ -119,7 +120,7 @@ class S3Weights(Section):
 
     kind: Literal["s3"]
 
-    bucket: str
+    bucket: BucketName
     """Name of the bucket."""
 
     key: str
@@ -210,10 +211,9 @@ class OwnModelSection(ModelSection):
 _make = SECTIONS.make
 
 
-def _named(what: str, *, new: bool = False) -> tuple[Any, Any]:
+def _named(what: str, check: Callable[[str], None] | None = None) -> tuple[Any, Any]:
     """A setting with the name or ARN of an AWS resource."""
-    check = checked(_topic) if new else Field()
-    return Annotated[str, check] | None, Field(default=None, description=what)
+    return Annotated[str, checked(check) if check else Field()] | None, Field(default=None, description=what)
 
 
 def _topic(topic: str) -> None:
@@ -243,9 +243,9 @@ _make(
     "Async",
     kind="async",
     instead={
-        "bucket": _named("Name of the bucket of requests and answers. Default: a new one."),
-        "success_topic": _named("ARN of a topic that is told of each answer, or `new`. Default: none.", new=True),
-        "error_topic": _named("ARN of a topic that is told of each failure, or `new`. Default: none.", new=True),
+        "bucket": _named("Name of the bucket of requests and answers. Default: a new one.", check_bucket),
+        "success_topic": _named("ARN of a topic that is told of each answer, or `new`. Default: none.", _topic),
+        "error_topic": _named("ARN of a topic that is told of each failure, or `new`. Default: none.", _topic),
     },
     found=("bucket", "success_topic", "error_topic"),
 )
@@ -283,7 +283,7 @@ _make("options.vllm", "VllmServing")
 _make(
     "options.capture",
     "DataCapture",
-    instead={"bucket": _named("Name of the bucket. Default: a new one.")},
+    instead={"bucket": _named("Name of the bucket. Default: a new one.", check_bucket)},
     found=("bucket",),
 )
 _make("options.monitoring", "Metrics")
@@ -291,7 +291,7 @@ _make(
     "options.monitoring",
     "Monitoring",
     instead={
-        "alarm_topic": _named("ARN of the topic that is told of alarms, or `new`. Default: none.", new=True),
+        "alarm_topic": _named("ARN of the topic that is told of alarms, or `new`. Default: none.", _topic),
         "log_key": _named(
             "ARN of the key for the log, whose policy lets CloudWatch Logs use it. Default: CloudWatch's own."
         ),
@@ -372,7 +372,8 @@ _make(
         "project": _named("Name of the CodeBuild project that builds. Default: a new one."),
         "records": _named(
             "Name of the bucket that keeps a bill of materials of each image that is built. Default: none; the stack "
-            "of a platform's images has its own."
+            "of a platform's images has its own.",
+            check_bucket,
         ),
     },
     found=("network", "pip_config", "role", "project", "records"),
@@ -438,7 +439,7 @@ class S3Channel(Section):
 
     kind: Literal["s3"] = "s3"
 
-    bucket: str
+    bucket: BucketName
     """Name of the bucket."""
 
     prefix: str
@@ -466,7 +467,7 @@ class HubChannel(Section):
     token_secret: str | None = None
     """Name or ARN of the secret with the Hub's token, which the copy reads. Default: none."""
 
-    bucket: str | None = None
+    bucket: BucketName | None = None
     """Name of the bucket. Default: `extended-dlc-models-ACCOUNT-REGION`, made by the first copy."""
 
     project: str | None = None

@@ -320,6 +320,8 @@ def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None)
             kinds = re.findall("'([^']+)'", detail["msg"])
             given = detail["input"].get("kind") if isinstance(detail["input"], Mapping) else detail["input"]
             yield f"{path}: {detail['msg']}, got {_shown(given)}{did_you_mean(str(given), kinds)}"
+        case _ if keys[-2:-1] == ["hyperparameters"]:  # pydantic tries each type that a value may have
+            yield f"{path}: must be a text, a number, true or false, got {_shown(detail['input'])}"
         case "too_short" if detail["ctx"]["min_length"] == 1:
             yield f"{path}: must not be empty"
         case "literal_error":
@@ -340,6 +342,8 @@ def _setting_keys(detail: ErrorDetails) -> list[str]:
             if keys[after : after + 1] and keys[after] in kinds:
                 del keys[after]
     keys = [part for part in keys if not part.endswith(("Settings", "]")) and part not in ("str", "Network")]
+    if keys[-3:-2] == ["hyperparameters"] and keys[-1] in ("int", "float", "bool"):
+        keys.pop()
     error = detail.get("ctx", {}).get("error")
     if isinstance(error, OptionError) and (not keys or keys[-1] != error.option):
         keys += error.option.split(".")

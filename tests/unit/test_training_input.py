@@ -763,6 +763,10 @@ def test_right_settings_have_no_problem(tmp_path: Path) -> None:
         ({"schedule": {"expresion": "daily"}}, "training.tune.schedule.expresion: is not a setting; did you mean 'exp"),
         ({"channels": {"train": {"bucket": "b", "prefix": "x"}}}, "training.tune.channels.train.prefix (x): is not a"),
         ({"channels": {"train": {"kind": "hub", "dataset": "a/b"}}}, "training.tune.channels.train.revision: field"),
+        (
+            {"channels": {"train": {"bucket": "s3://data", "prefix": "x/"}}},
+            "training.tune.channels.train.bucket (s3://data): is not the name of a bucket: write the name alone",
+        ),
         ({"endpoint": "bloom", "registry": "my models"}, "training.tune.registry (my models): cannot be the name of a"),
         ({"role": "arn:aws:s3:::x"}, "training.tune.role (arn:aws:s3:::x): is an ARN of s3"),
         ({"image": {"transformers": "5.23"}}, "training.tune.image.transformers (5.23): is not an exact transformers"),
@@ -775,6 +779,12 @@ def test_right_settings_have_no_problem(tmp_path: Path) -> None:
 def test_wrong_settings_are_a_line_with_their_place(tmp_path: Path, training: dict[str, Any], line: str) -> None:
     found = decided(settings(tmp_path, **training))
     assert [each for each in found.problems if each.startswith(line)], found.problems
+
+
+@pytest.mark.parametrize("value", [[1, 2], None, {"a": 1}])
+def test_a_hyperparameter_that_is_no_plain_value_is_one_line(tmp_path: Path, value: Any) -> None:
+    (line,) = decided(settings(tmp_path, hyperparameters={"epochs": value})).problems
+    assert line.startswith("training.tune.hyperparameters.epochs: must be a text, a number, true or false, got ")
 
 
 def test_the_engine_logs_in_for_the_base_of_the_training_too(tmp_path: Path) -> None:
