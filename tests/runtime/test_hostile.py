@@ -57,6 +57,19 @@ def test_the_images_of_a_request_count_together(monkeypatch):
         decoding.decode((body % ", ".join([f'"{one}"'] * 3)).encode(), None, expected)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "asked", "points"),
+    [
+        *[([(3900, 3900)], None, 2), ([(3900, 3900)], 256, 2), ([(100, 100)], None, 64), ([(100, 100)], 5, 5)],
+        *[([(100, 100), (16_000, 1000)], 64, 2), ([(100_000, 1000)], None, 1)],
+    ],
+)
+def test_the_masks_that_are_made_at_once_are_bounded_by_the_pixels(sizes, asked, points):
+    image = pytest.importorskip("PIL.Image", reason="pip install -r tests/runtime/requirements.txt")
+    made = [image.new("1", size) for size in sizes]
+    assert images.points_at_once(made if len(made) > 1 else made[0], asked) == points
+
+
 def test_postscript_is_no_image():
     pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
     with pytest.raises(errors.RequestError, match="cannot be decoded"):

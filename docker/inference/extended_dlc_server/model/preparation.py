@@ -9,6 +9,7 @@ from ..reading.chats import Chats, RenderTime, is_chat
 from ..reading.decoding import Decoded
 from ..reading.image_tokens import TASKS as WITH_IMAGES
 from ..reading.image_tokens import check_resizing
+from ..reading.images import points_at_once
 from ..reading.lengths import Lengths
 from ..reading.parameter_table import Limits
 from ..reading.parameters import Parameters
@@ -66,6 +67,8 @@ class Preparation:
         else:
             if "image_processor_kwargs" in arguments:
                 check_resizing(request.inputs, arguments["image_processor_kwargs"], self._pipeline.image_processor)
+            if self._task == "mask-generation":
+                arguments["points_per_batch"] = points_at_once(request.inputs, arguments.get("points_per_batch"))
             kept, lost = arguments.pop("truncate", None), 0
             if kept is not None:
                 request.inputs, lost = self.lengths.keep_end(request.inputs, kept)

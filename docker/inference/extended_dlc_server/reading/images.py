@@ -30,6 +30,16 @@ MOST_PIXELS_OF_TASK = {
 """Task -> the same limit, if the answer, or a part of it per class, is as large as the image: ten characters for each
 pixel, or masks for which the model needs 5 s per 10 million pixels."""
 
+_POINTS_AT_ONCE = 64
+"""The points of an image for which transformers makes masks at once, unless the request asks for another number."""
+
+_BYTES_OF_A_POINT = 3 * 4
+"""Bytes for each pixel of the image that a point takes: three masks of float32. They are copied once or twice."""
+
+_MASKS_AT_ONCE = 512 * MEGABYTE
+"""Bytes of the masks that are made at once. 64 points of an image of 16 million pixels took 14 GB, and 10 s in which
+the inference could not be ended."""
+
 MOST_TIMES = 100
 """Maximum aspect ratio: processors scale the shorter side up to the model's size, and would make gigabytes of an image
 of 1 x 300,000 pixels, which is a file of 100 bytes."""
@@ -162,6 +172,12 @@ class ImageDecoder:
         opened = self.open(data)
         self.load()
         return opened.image
+
+
+def points_at_once(inputs: Any, asked: int | None) -> int:
+    """Return for how many points of an image masks are made at once, which changes no mask."""
+    pixels = max(image.width * image.height for image in (inputs if isinstance(inputs, list) else [inputs]))
+    return max(1, min(asked or _POINTS_AT_ONCE, _MASKS_AT_ONCE // (_BYTES_OF_A_POINT * pixels)))
 
 
 def _pixels(image: Any) -> int:
