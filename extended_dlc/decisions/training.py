@@ -40,6 +40,7 @@ MODEL_CHANNEL = "model"
 CODE_CHANNEL = "code"
 """Name of the input channel with the code for a container without a network, which cannot download it."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHANNEL = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
 _OWN_CHANNELS = {MODEL_CHANNEL: "the base model's weights", CODE_CHANNEL: "the script, where it comes as a channel"}
 _REPEATED_TWICE = re.compile(r"(?<!\\)\((?:\?:)?(?:\[(?:\\.|[^\]\\])+\]|\\.|[^\\()\[\]])[+*]\)[+*]")
@@ -240,7 +241,7 @@ def _check_served_base(asked: TrainingAsked, model: ModelAsked, finder: Finder) 
             "loaded: train on that one, serve this one, or merge the adapter (adapter='merged')",
             setting="base_model",
         )
-    elif None not in (model.revision, served) and model.revision != served:
+    elif model.revision != served and all(_COMMIT.fullmatch(each or "") for each in (model.revision, served)):
         finder.refuse(
             "base_model",
             f"{base} at {model.revision}",

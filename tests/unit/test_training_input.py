@@ -29,6 +29,7 @@ from extended_dlc.options.training import (
 from extended_dlc.training.local import LocalTraining
 from tests.support.settings import decided
 
+ROOT = Path(__file__).parents[2]
 SEVEN_BILLION = ModelFacts(model_id="me/seven", model_type="llama", parameters=7_000_000_000)
 
 
@@ -119,6 +120,16 @@ DATA = """
 @pytest.mark.parametrize("good", ["epochs", "e", "learning_rate", "learn"])
 def test_an_argument_of_the_parser_passes_also_by_its_beginning(tmp_path: Path, good: str) -> None:
     check_hyperparameters(code_of(tmp_path, ARGPARSE), "train.py", {good: 1}, transformers=None)
+
+
+@pytest.mark.parametrize(
+    ("example", "script"),
+    [(each.parent.name, each.name) for each in sorted((ROOT / "examples" / "training").glob("*/*.py"))],
+)
+def test_the_arguments_of_each_example_are_known(example: str, script: str) -> None:
+    code = TrainingCode(str(ROOT / "examples" / "training" / example))
+    with pytest.raises(ValueError, match=f"'epoch_number' is no argument of {script}"):
+        check_hyperparameters(code, script, {"epoch_number": 1}, transformers=None)
 
 
 @pytest.mark.parametrize("wrong", ["epoch_number", "lr", "learning-rate"])

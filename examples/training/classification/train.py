@@ -31,9 +31,10 @@ def arguments() -> argparse.Namespace:
     given = os.environ.get("SM_CHANNEL_MODEL") or os.environ.get("HF_MODEL_ID") or "distilbert/distilbert-base-uncased"
     parser.add_argument("--model", default=given, help="Hub id or folder")
     parser.add_argument("--revision", default=os.environ.get("HF_MODEL_REVISION"), help="of the model on the Hub")
-    for channel in ("train", "validation"):
-        folder = os.environ.get(f"SM_CHANNEL_{channel.upper()}", str(HERE / "data" / channel))
-        parser.add_argument(f"--{channel}", default=folder, help="*.jsonl: text, label")
+    train = os.environ.get("SM_CHANNEL_TRAIN", str(HERE / "data" / "train"))
+    parser.add_argument("--train", default=train, help="*.jsonl: text, label")
+    validation = os.environ.get("SM_CHANNEL_VALIDATION", str(HERE / "data" / "validation"))
+    parser.add_argument("--validation", default=validation, help="*.jsonl: text, label")
     parser.add_argument("--output", default=OUTPUT)
     parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", f"output/{HERE.name}"))
     parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
