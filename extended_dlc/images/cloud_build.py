@@ -22,6 +22,7 @@ from extended_dlc.constructs.archive import Uploaded, upload_archive, upload_fil
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
 from extended_dlc.constructs.helpers import require_same, target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
+from extended_dlc.facts.limits import most
 from extended_dlc.images.places import PULL
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options._values import OptionError
@@ -117,10 +118,11 @@ def build_in_cloud(
     grant_build(project, base=base, repository=repository, reads=(uploaded, program))
     said = " ".join(shlex.quote(each) for each in arguments)
     if len(said) > _MOST_SAID:
+        characters = most("codebuild.variable_characters")
         raise OptionError(
             "build",
             f"{len(said)} characters",
-            f"says more than the {_VARIABLE} characters that CodeBuild takes in a variable: name fewer 'parameters', "
+            f"says more than the {characters} characters that CodeBuild takes in a variable: name fewer 'parameters', "
             "or allow fewer findings in 'gate'",
         )
     at = f"s3://{program.bucket}/{program.key}"
@@ -157,9 +159,6 @@ def _require_docker(project: codebuild.IProject, scope: Construct) -> None:
 
 
 _LINUX = ("LINUX_CONTAINER", "LINUX_GPU_CONTAINER", "LINUX_EC2")
-
-_VARIABLE = 4096
-"""The longest value of a variable of CodeBuild (wolfeidau/buildkite-serverless-agent#35: StartBuild's own words)."""
 
 _MOST_SAID = 3400
 """The longest command line in the template, whose tokens can be longer once they are resolved."""

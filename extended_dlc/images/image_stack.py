@@ -16,6 +16,7 @@ from constructs import Construct
 from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.decide import decide
 from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.facts.limits import most
 from extended_dlc.images.decided import refuse, region_of
 from extended_dlc.images.image import ExtendedDlc
 from extended_dlc.images.places import PULL
@@ -31,13 +32,6 @@ _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 def _home_of(key: str) -> str:
     """The id of the construct that an image's resources are in."""
     return f"Of{''.join(part.capitalize() for part in re.split('[^a-z0-9]', key))}"
-
-
-_LONGEST_NAME = 256
-"""Characters of a repository's name (ECR API reference, CreateRepository)."""
-
-_MOST_REGIONS = 25
-"""Destinations of a registry's replication (ECR user guide, "Amazon ECR service quotas")."""
 
 
 class ImageStack(Stack):
@@ -80,8 +74,8 @@ class ImageStack(Stack):
         for option, value in (("prefix", prefix), *(("images", key) for key in images)):
             if not all(_PART.fullmatch(part) for part in value.split("/")):
                 raise OptionError(option, value, "must be small letters, digits and single '.', '_', '-' between them")
-            if len(f"{prefix}/{value}") > _LONGEST_NAME:
-                rule = f"makes a name of over {_LONGEST_NAME} characters, which no repository has: shorten it"
+            if len(f"{prefix}/{value}") > (characters := most("repository.name_characters")):
+                rule = f"makes a name of over {characters} characters, which no repository has: shorten it"
                 raise OptionError(option, f"{value[:40]}…", rule)
         require_unreserved("prefix", prefix)
         homes: dict[str, str] = {}
@@ -114,8 +108,8 @@ class ImageStack(Stack):
             raise OptionError("regions", wrong, "is no region: write it as eu-west-1")
         if self.region in regions:
             raise OptionError("regions", self.region, "is the stack's own region: leave it out")
-        if len(set(regions)) > _MOST_REGIONS:
-            rule = f"are more than the {_MOST_REGIONS} destinations that ECR replicates a registry to: name fewer"
+        if len(set(regions)) > (destinations := most("registry.replication_destinations")):
+            rule = f"are more than the {destinations} destinations that ECR replicates a registry to: name fewer"
             raise OptionError("regions", f"{len(set(regions))} regions", rule)
         here = region_info.RegionInfo.get(self.region).partition
         for each in regions:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from extended_dlc.facts.limits import most
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known, require_length, within
 from extended_dlc.options.network import Network
@@ -199,8 +200,9 @@ class CloudBuild:
             name = split_parameter(parameter)[1]
             if not is_token(parameter) and not re.fullmatch(r"(/[\w.-]+){1,15}", name, re.ASCII):
                 raise OptionError("parameters", parameter, "must be the name of a parameter, as /images/text")
-            if not is_token(parameter) and len(name) > _LONGEST_PARAMETER:
-                rule = f"has {len(name)} characters, and Systems Manager takes {_LONGEST_PARAMETER}: shorten it"
+            if not is_token(parameter) and len(name) > most("parameter.name_characters"):
+                characters = most("parameter.name_characters")
+                rule = f"has {len(name)} characters, and Systems Manager takes {characters}: shorten it"
                 raise OptionError("parameters", f"{name[:40]}…", rule)
             require_unreserved("parameters", split_parameter(parameter)[1])
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
@@ -209,9 +211,6 @@ class CloudBuild:
             if self.project is not None and getattr(self, option) is not None:
                 raise OptionError(option, rule="is for a new project: set it in the one that you give as 'project'")
 
-
-_LONGEST_PARAMETER = 1011
-"""Characters of a parameter's name (Systems Manager API reference, PutParameter Name)."""
 
 _HOST = re.compile(r"[\w.*:/\[\]-]+", re.ASCII)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from extended_dlc.facts.limits import most
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, require_known, within
 
@@ -39,9 +40,8 @@ _SAMPLES: Mapping[str, tuple[str, str]] = {
 }
 
 
-_MOST_BYTES = 90_000
-"""Of request and expected answer. The event of an update has both twice, the request in base64, in the 262,144 bytes
-that Lambda takes asynchronously where it takes no more (Lambda developer guide, "Lambda quotas")."""
+_LARGEST = most("lambda.event_bytes") // 3
+"""Of request and expected answer, in bytes: the event of an update has both twice, the request in base64."""
 
 
 @check_types
@@ -56,7 +56,7 @@ class Proof:
     request: Any = None
     """The request: bytes as they are, anything else as JSON; each of `Components` gets it. Default: the smallest of the
     model's task, as a prompt, a second of silence or a small picture; ValueError for a task that has none, or that
-    nobody knows at synth, for what is no JSON, and for more than 90,000 bytes together with `expected`."""
+    nobody knows at synth, for what is no JSON, and for more than 87,381 bytes together with `expected`."""
 
     content_type: str | None = None
     """The request's content type. Default: `application/json`; with bytes it has to be said."""
@@ -92,11 +92,11 @@ class Proof:
         within("tolerance", self.tolerance, 0, 1, "it is the part of a number that it may be off")
         expected = _as_json("expected", self.expected, "as the answer is")
         request = self.request if isinstance(self.request, bytes) else _as_json("request", self.request, "or bytes")
-        if len(request) + len(expected) > _MOST_BYTES:
+        if len(request) + len(expected) > _LARGEST:
             raise OptionError(
                 "request",
                 f"{len(request) + len(expected)} bytes with 'expected'",
-                f"travels to the function in one event, which has room for {_MOST_BYTES} bytes: take a shorter one",
+                f"travels to the function in one event, which has room for {_LARGEST} bytes: take a shorter one",
             )
         if self.optional and (self.expect is not None or self.expected is not None):
             raise OptionError(

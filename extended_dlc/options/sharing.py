@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from extended_dlc.facts.compat import Family, Server
+from extended_dlc.facts.limits import most
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options._schedules import check_schedule_or_time
 from extended_dlc.options._values import OptionError, check_timezone, is_token, require, require_length
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
 
-_MOST_ACCOUNTS = 250
-"""ARNs of 33 characters in the 10,240 of a repository's policy (ECR API reference, SetRepositoryPolicy policyText)."""
+_ARN_CHARACTERS = 40
+"""Of an account in a policy, with its quotes and comma and its share of the rest."""
 
 
 @check_types
@@ -38,8 +39,8 @@ class Readers:
         for account in self.accounts:
             if not is_token(account) and not re.fullmatch(r"\d{12}", account):
                 raise OptionError("accounts", account, "must be the number of an account, 12 digits as a text")
-        if len(self.accounts) > _MOST_ACCOUNTS:
-            rule = f"are more than a repository's policy has room for, about {_MOST_ACCOUNTS}: name the organisation"
+        if len(self.accounts) > (room := most("repository.policy_characters") // _ARN_CHARACTERS):
+            rule = f"are more than a repository's policy has room for, about {room}: name the organisation"
             raise OptionError("accounts", f"{len(self.accounts)} accounts", rule)
         organisation = self.organisation
         is_known = organisation is not None and not is_token(organisation)

@@ -201,7 +201,7 @@ def images(**options: Any) -> ImageStack:
         (lambda: images(images={"t": ImageVersion(transformers="5.23", accelerator="cpu")}), r"is not an exact"),
         (lambda: images(regions=["eu-west-1"]), r"'regions' \(eu-west-1\) needs a stack whose account"),
         (lambda: Readers(), r"'accounts' and 'organisation' are both empty"),
-        (lambda: Readers(accounts=[f"{n:012}" for n in range(251)]), r"'accounts' \(251 accounts\) are more than"),
+        (lambda: Readers(accounts=[f"{n:012}" for n in range(257)]), r"'accounts' \(257 accounts\) are more than"),
         (lambda: Readers(accounts=["123"]), r"'accounts' \(123\) must be the number"),
         (lambda: Readers(organisation="acme"), r"'organisation' \(acme\) must be the id"),
         (lambda: Rebuilds(schedule="weekly"), r"'schedule' \(weekly\) is not a schedule: write it as"),

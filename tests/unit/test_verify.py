@@ -158,7 +158,7 @@ def test_a_task_that_nobody_knows_a_request_for_is_refused(task: str | None, mes
             {"request": bytes(90_000), "content_type": "audio/wav"},
             r"'request' \(90004 bytes with 'expected'\) travels to the function in one event",
         ),
-        ({"request": {"inputs": "x" * 50_000}, "expected": "y" * 50_000}, r"has room for 90000 bytes: take a shorter"),
+        ({"request": {"inputs": "x" * 50_000}, "expected": "y" * 50_000}, r"has room for 87381 bytes: take a shorter"),
         ({"expected": 1, "tolerance": -0.1}, r"'tolerance' \(-0.1\) must be from 0 to 1: it is the part of a number"),
         ({"expected": 1, "optional": True}, r"'optional' \(True\) does not go with 'expect' and 'expected', because"),
     ],

@@ -25,9 +25,7 @@ from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.commands import commands
 from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups, place_functions
 from extended_dlc.decisions.decide import Decision
-
-MOST_OUTPUTS = 200
-"""CloudFormation user guide, "Understand CloudFormation quotas"."""
+from extended_dlc.facts.limits import most
 
 
 class EndpointStack(Stack):
@@ -52,7 +50,7 @@ class EndpointStack(Stack):
         self.endpoints = {}
         self.trained: dict[str, TrainedModel] = {}
         """The models that trainings replace, by the ids of their endpoints."""
-        self._left = MOST_OUTPUTS - len(settings.endpoints) - 1
+        self._left = most("stack.outputs") - len(settings.endpoints) - 1
         for key in settings.endpoints:
             try:
                 self.endpoints[key] = self._endpoint(key, settings)
@@ -136,7 +134,7 @@ class EndpointStack(Stack):
                 Annotations.of(self).add_info_v2(
                     "extended-dlc:outputs",
                     f"the outputs of '{key}' and of those after it have no commands, because a stack has at most "
-                    f"{MOST_OUTPUTS} outputs: ask with 'extended-dlc ask NAME'",
+                    f"{most('stack.outputs')} outputs: ask with 'extended-dlc ask NAME'",
                 )
             if self._left < 0:
                 return
