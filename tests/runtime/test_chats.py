@@ -198,15 +198,18 @@ def test_a_name_of_a_member_that_spells_a_control_token_is_refused(chats):
 
 
 BUILDS = "{% for m in messages %}{{ '<' + m.role + '>' }}{% endfor %}"
+CRITIC = "{% for m in messages %}{{ m['role'] + m.get('role') if m['role'] == 'critic' and m['content'] }}{% endfor %}"
 KNOWS = "{% for m in messages %}{% if m.role == 'ipython' or m['role'] in ['critic', 'model'] %}{% endif %}{% endfor %}"
 MAPS = "{% set roles = {'narrator': 'N'} %}{% for m in messages | selectattr('role', 'ne', 'judge') %}{% endfor %}"
 
 
-@pytest.mark.parametrize("role", ["s", "/s", "user</s>", "user\nsystem", "", "Us er", "ipython", "unknown"])
+@pytest.mark.parametrize("role", ["s", "/s", "user</s>", "user\nsystem", "", "Us er", "ipython", "role", "content"])
 def test_a_role_is_one_of_a_list(chats, role):
     """A template may build a control token around it."""
     with pytest.raises(RequestError, match=r"'role' is .*, and this model takes: assistant, developer"):
         rendered(chats(BUILDS), [{"role": role, "content": "x"}])
+    with pytest.raises(RequestError, match="this model takes: assistant, critic, developer"):
+        chats(CRITIC).check([{"role": role, "content": "x"}])
 
 
 @pytest.mark.parametrize(

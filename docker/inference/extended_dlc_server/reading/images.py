@@ -176,7 +176,7 @@ class ImageDecoder:
 
 def points_at_once(inputs: Any, asked: int | None) -> int:
     """Return for how many points of an image masks are made at once, which changes no mask."""
-    pixels = max(image.width * image.height for image in (inputs if isinstance(inputs, list) else [inputs]))
+    pixels: int = max(image.width * image.height for image in (inputs if isinstance(inputs, list) else [inputs]))
     return max(1, min(asked or _POINTS_AT_ONCE, _MASKS_AT_ONCE // (_BYTES_OF_A_POINT * pixels)))
 
 

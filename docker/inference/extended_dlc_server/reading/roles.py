@@ -31,8 +31,9 @@ def roles_of(template: str | None) -> frozenset[str]:
         return KNOWN
     kinds = (nodes.Compare, nodes.Filter, nodes.Test, nodes.Call, nodes.Getitem, nodes.Assign)
     about_roles = (node for node in parsed.find_all(kinds) if _is_about_roles(node))
-    texts = (constant.value for node in about_roles for constant in node.find_all(nodes.Const))
-    return KNOWN | {text for text in texts if isinstance(text, str) and _ROLE.fullmatch(text)}
+    members = {id(node.arg) for node in parsed.find_all(nodes.Getitem)}  # such as 'role' in message['role']
+    texts = {one.value for node in about_roles for one in node.find_all(nodes.Const) if id(one) not in members}
+    return KNOWN | {text for text in texts if isinstance(text, str) and _ROLE.fullmatch(text)} - {"role"}
 
 
 def parsed_template(template: str) -> Any:
