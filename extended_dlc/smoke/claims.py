@@ -214,6 +214,8 @@ CLAIMS = (
     Claim(id="mirror", look=_mirror),
     Claim(id="rollback"),
     Claim(id="openai-route"),
+    Claim(id="training"),
+    Claim(id="model-package"),
 )
 """All claims."""
 
