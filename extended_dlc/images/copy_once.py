@@ -41,6 +41,7 @@ def _new_function(stack: Stack, role: iam.Role) -> lambda_.Function:
         timeout=Duration.minutes(1),
         environment={"COPIER": copier},
     )
+    function.node.try_remove_child("LogGroup")  # of the CDK's, under a flag: empty, as that of the copying function
     log = cast(CfnResource, stack.node.find_child(LOG))
     cast(CfnResource, function.node.default_child).add_property_override("LoggingConfig", {"LogGroup": log.ref})
     policy = iam.Policy(stack, "ImageCopyOn", roles=[role])

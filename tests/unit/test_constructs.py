@@ -166,6 +166,17 @@ def test_the_copies_of_a_stack_have_one_log_that_no_name_of_the_stack_can_take_a
     assert [each["Resource"] for each in rights] == [{"Fn::GetAtt": [log, "Arn"]}]
 
 
+@pytest.mark.parametrize("managed", [False, True])
+def test_the_function_that_leaves_copies_out_has_no_log_of_its_own_either(managed: bool) -> None:
+    stack = Stack(App(context={"@aws-cdk/aws-lambda:useCdkManagedLogGroup": managed}), "Test")
+    repository = ecr.Repository(stack, "Kept", image_tag_mutability=ecr.TagMutability.IMMUTABLE)
+    ExtendedDlc(stack, "Image", transformers="5.23.0", base=BASE, repository=repository)
+    template = Template.from_stack(stack)
+    log, _ = resource(template, "AWS::Logs::LogGroup")
+    functions = template.find_resources("AWS::Lambda::Function").values()
+    assert [each["Properties"]["LoggingConfig"] for each in functions] == [{"LogGroup": {"Ref": log}}] * 2
+
+
 def test_the_role_is_limited_to_this_image_these_logs_and_these_metrics(stack: Stack) -> None:
     endpoint = endpoint_in(stack)
     _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "BloomRole")
