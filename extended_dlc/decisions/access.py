@@ -106,6 +106,22 @@ def check_copy(*, gated: bool | None, token: bool | None, kept: str) -> None:
         )
 
 
+def copy_notes(*, called: str, licence: str | None, region: str | None) -> Iterator[tuple[str, str]]:
+    """The notes on the copy of a model: each one's kind and sentence.
+
+    :param called: What a sentence calls the model.
+    :param region: None if it is not known at synth.
+    """
+    if region is not None and region.startswith("cn-"):
+        yield (
+            "hub-in-china",
+            f"huggingface.co is out of reach in {region} as a rule, and the copy of {called} reads it: upload the "
+            "files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
+        )
+    if licence is not None:
+        yield "licence", f"{called} is under the licence {licence}"
+
+
 def check_access(*, gated: bool | None, token: bool, from_hub: bool, licence: str | None = None) -> None:
     """Refuse a gated or private Hub model without a token."""
     if gated and from_hub and not token:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from extended_dlc.decisions.access import check_access, check_copy, check_network
+from extended_dlc.decisions.access import check_access, check_copy, check_network, copy_notes
 from extended_dlc.decisions.asked import OF_HUB
 from extended_dlc.decisions.deciding import Deciding
 from extended_dlc.decisions.environment import ADAPTERS, hub_adapters
@@ -33,6 +33,10 @@ def check_model(about: Deciding) -> None:
             facts.model_id,
             lambda: check_copy(gated=facts.gated, token=model.copy_token, kept="S3Model"),
         )
+        if model.copy_token is not None:  # of settings; the construct of a copy notes these itself
+            licence = model.licence or facts.licence
+            for kind, text in copy_notes(called=facts.called, licence=licence, region=about.region):
+                about.model.note(kind, text, level="info" if kind == "licence" else "warning", setting="model")
     _note_the_unknown(about)
     _note_what_moves(about)
     _check_type(about)

@@ -15,7 +15,7 @@ from constructs import Construct, IDependable
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS
 from extended_dlc.constructs.helpers import require_same, target_of
-from extended_dlc.decisions.access import check_copy
+from extended_dlc.decisions.access import check_copy, copy_notes
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.models import context_key, dataset_key, is_gated
@@ -162,16 +162,11 @@ class MirroredModel(Construct):
         )
 
     def _annotate(self) -> None:
-        if (region := target_of(self).region).startswith("cn-"):
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:hub-in-china",
-                f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
-                "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
-            )
-        if self.licence is not None:
-            Annotations.of(self).add_info_v2(
-                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {self.licence}"
-            )
+        called = f"{'model' if self._kind == 'model' else 'data set'} '{self.model_id}'"
+        for kind, text in copy_notes(called=called, licence=self.licence, region=target_of(self).region):
+            annotations = Annotations.of(self)
+            add = annotations.add_info_v2 if kind == "licence" else annotations.add_warning_v2
+            add(f"extended-dlc:{kind}", text)
 
 
 def _seconds_of(timeout: Duration | None) -> int:

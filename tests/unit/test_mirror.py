@@ -101,7 +101,7 @@ def test_the_copy_asks_for_the_machine_that_a_new_account_may_have(stack: Stack)
 def test_a_copy_in_china_is_annotated_because_it_reads_the_hub() -> None:
     stack = Stack(App(), "Test", env=Environment(region="cn-north-1"))
     mirror_in(stack)
-    said = Match.string_like_regexp("out of reach in cn-north-1 .*copy of 'bigscience/bloom-560m'.*S3Model")
+    said = Match.string_like_regexp("out of reach in cn-north-1 .*copy of model 'bigscience/bloom-560m'.*S3Model")
     Annotations.from_stack(stack).has_warning("/Test/Weights", said)
 
 

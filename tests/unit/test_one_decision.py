@@ -183,14 +183,13 @@ def shuffled(content: Any) -> Any:
 
 
 def annotated(assembly: cdk.cx_api.CloudAssembly) -> set[str]:
-    """The texts of our annotations, but those of the copy of a model, which is decided by its own construct."""
+    """The texts of our annotations."""
     file = Path(assembly.directory) / "Stack.metadata.json"
     content = json.loads(file.read_text() if file.exists() else "{}")
     return {
         each["data"].partition(" [ack: extended-dlc:")[0]
-        for path, entries in content.items()
+        for entries in content.values()
         for each in entries
-        if not path.endswith("Weights")
         if "[ack: extended-dlc:" in str(each.get("data")) or each["type"] == "aws:cdk:info"
     }
 
