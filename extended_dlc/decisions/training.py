@@ -131,15 +131,37 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
             "cannot be the name of a group of the model registry: use letters, digits and hyphens between them, at "
             "most 63 characters",
         )
+    _check_channels(asked, finder)
+    _check_hyperparameters(asked, finder)
+    finder.check("metrics", None, lambda: check_limit("training.metrics", len(asked.metrics)))
+    for name, pattern in asked.metrics.items():
+        if not name or len(name) > 255:
+            finder.refuse("metrics", name[:40] or "''", "must be a name of 1 to 255 characters: write it as 'loss'")
+        finder.check("metrics", name, partial(_check_metric, pattern))
+    finder.check("environment", None, lambda: check_environment(asked.environment, reserved=VARIABLES))
+    for name in asked.environment:
+        if name.startswith("SM_"):
+            finder.refuse("environment", name, "is set by the toolkit for the script whatever stands here: remove it")
+
+
+def _check_channels(asked: TrainingAsked, finder: Finder) -> None:
     for channel in asked.channels:
         if not _CHANNEL.fullmatch(channel):
             rule = "must be letters, digits and . _ -, at most 64 and not dots alone: it becomes a folder"
             finder.refuse("channels", channel, rule)
         if channel in _OWN_CHANNELS:
             finder.refuse("channels", channel, f"is the folder of {_OWN_CHANNELS[channel]}: call the channel otherwise")
+    taken: dict[str, str] = {}
+    for channel in asked.channels:
+        if (other := taken.setdefault(channel.upper(), channel)) != channel:
+            rule = f"and '{other}' are one variable of the script, SM_CHANNEL_{channel.upper()}: rename one"
+            finder.refuse("channels", channel, rule)
     count = len(asked.channels) + (asked.model is not None and asked.model.source != "hub")
     if count > most("training.channels"):
         finder.refuse("channels", str(count), f"are more than SageMaker's {most('training.channels')}: merge some")
+
+
+def _check_hyperparameters(asked: TrainingAsked, finder: Finder) -> None:
     for key, value in arguments_of(asked.hyperparameters).items():
         if key.startswith("sagemaker_"):
             finder.refuse("hyperparameters", key, "is one of those that SageMaker's own programs are told: remove it")
@@ -164,12 +186,6 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
         None,
         lambda: check_limit("training.hyperparameters", len(asked.hyperparameters) + 5),
     )
-    finder.check("metrics", None, lambda: check_limit("training.metrics", len(asked.metrics)))
-    for name, pattern in asked.metrics.items():
-        if not name or len(name) > 255:
-            finder.refuse("metrics", name[:40] or "''", "must be a name of 1 to 255 characters: write it as 'loss'")
-        finder.check("metrics", name, partial(_check_metric, pattern))
-    finder.check("environment", None, lambda: check_environment(asked.environment, reserved=VARIABLES))
 
 
 def _check_metric(pattern: str) -> None:

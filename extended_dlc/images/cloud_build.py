@@ -116,15 +116,7 @@ def build_in_cloud(
         *_records(build, project, repository),
     ]
     grant_build(project, base=base, repository=repository, reads=(uploaded, program))
-    said = " ".join(shlex.quote(each) for each in arguments)
-    if len(said) > _MOST_SAID:
-        characters = most("codebuild.variable_characters")
-        raise OptionError(
-            "build",
-            f"{len(said)} characters",
-            f"says more than the {characters} characters that CodeBuild takes in a variable: name fewer 'parameters', "
-            "or allow fewer findings in 'gate'",
-        )
+    said = _said(arguments)
     at = f"s3://{program.bucket}/{program.key}"
     what = [context.hash, *build.parameters, *_checks(build.gate), scope.node.path]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
@@ -139,6 +131,20 @@ def build_in_cloud(
         seconds=seconds,
     )
     return CloudBuilt(tag=context.hash, ready=ready, project=project, arguments=said, program=at)
+
+
+def _said(arguments: Sequence[str]) -> str:
+    """The program's command line; `OptionError` where no variable of CodeBuild holds it."""
+    said = " ".join(shlex.quote(each) for each in arguments)
+    if len(said) > _MOST_SAID:
+        characters = most("codebuild.variable_characters")
+        raise OptionError(
+            "build",
+            f"{len(said)} characters",
+            f"says more than the {characters} characters that CodeBuild takes in a variable: name fewer 'parameters', "
+            "or allow fewer findings in 'gate'",
+        )
+    return said
 
 
 def _require_docker(project: codebuild.IProject, scope: Construct) -> None:

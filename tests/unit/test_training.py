@@ -596,6 +596,16 @@ def test_a_channel_whose_folder_is_anothers_is_refused(stack: Stack, code: Train
         job_in(stack, code, channels={name: data(stack)})
 
 
+def test_channels_of_one_variable_and_variables_of_the_toolkit_are_refused(stack: Stack, code: TrainingCode) -> None:
+    both = {"Data": data(stack), "data": data(stack, "other/")}
+    with pytest.raises(
+        ValueError, match=r"'channels' \(data\) and 'Data' are one variable of the script, SM_CHANNEL_DATA"
+    ):
+        job_in(stack, code, channels=both)
+    with pytest.raises(ValueError, match=r"'environment' \(SM_MODEL_DIR\) is set by the toolkit for the script"):
+        job_in(Stack(App(), "Other"), code, environment={"SM_MODEL_DIR": "/opt/elsewhere"})
+
+
 def test_an_image_that_serves_trains_nothing(stack: Stack, code: TrainingCode) -> None:
     with pytest.raises(ValueError, match=r"'image' \(StockDlc\) serves models: pass ExtendedDlc\(family='training'"):
         job_in(stack, code, image=StockDlc(transformers="4.51.3"))

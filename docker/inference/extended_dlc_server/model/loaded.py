@@ -409,17 +409,20 @@ def make_pipeline(
         {**report, "mismatched_keys": [r for r in report.get("mismatched_keys", ()) if r[0] in lacking]}
     ):
         incomplete.add(f"weights of {weights.name} do not fit its config.json: {some(wrong)}. Deliver the two together")
-    if (
-        made.tokenizer is not None
-        and type(made)._load_tokenizer
-        and (missing := missing_tokenizer_files(made.tokenizer, weights.tokenizer_folder))
-    ):
+    _require_the_tokenizer(made, weights, incomplete)
+    return made, lacking
+
+
+def _require_the_tokenizer(made: Any, weights: Weights, incomplete: Incomplete) -> None:
+    """Report files that the pipeline's tokenizer lacks."""
+    if made.tokenizer is None or not type(made)._load_tokenizer:
+        return
+    if missing := missing_tokenizer_files(made.tokenizer, weights.tokenizer_folder):
         incomplete.add(
             f"{weights.name} has not all files of its tokenizer ({type(made.tokenizer).__name__}): "
             f"{', '.join(missing)} is missing, and a tokenizer without knows no words. Deliver the files too that "
             "tokenizer.save_pretrained writes"
         )
-    return made, lacking
 
 
 def _require_the_trained_model(model: Any, report: Mapping[str, Any], weights: Weights, incomplete: Incomplete) -> None:
