@@ -454,6 +454,14 @@ def test_what_cannot_be_done_is_refused_by_name(chat, change, param, words):
     assert words in made["error"]["message"]
 
 
+def test_a_refusal_that_a_client_sends_back_is_what_the_assistant_said(chat):
+    refused = {"role": "assistant", "content": None, "refusal": "I would rather not.", "annotations": []}
+    said = {"role": "assistant", "content": "I would rather not."}
+    made, other = (chat(messages=[*USER, answer, *USER], temperature=0) for answer in (refused, said))
+    assert made["usage"]["prompt_tokens"] == other["usage"]["prompt_tokens"]
+    assert made["choices"][0]["message"] == other["choices"][0]["message"]
+
+
 def test_what_there_is_not_says_where_to_go(openai_client, qwen):
     client = openai_client(qwen)
     made = client("responses.create", model="m", input="hi")

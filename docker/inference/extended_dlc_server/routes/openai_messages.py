@@ -49,6 +49,8 @@ def _message(value: Any, where: str, *, has_images: bool, knows_developer: bool)
     if value.get("tool_calls"):
         message["tool_calls"] = _calls(value["tool_calls"], f"{where}.tool_calls")
     content = value.get("content")
+    if content is None and role == "assistant":
+        content = value.get("refusal")  # OpenAI's responses have it in place of a content
     if content is None and not message.get("tool_calls"):
         raise _bad(f"{where}.content", "is missing")
     message["content"] = _content(content, f"{where}.content", has_images=has_images)
