@@ -236,6 +236,8 @@ class Numbers:
 def numbers_of(model: Any, *, keep: bool = False) -> Iterator[Numbers]:
     """Watch the model's outputs inside the context: a text generated from NaN looks like any other.
 
+    The scores of models inside it are watched too: BLIP lets its decoder write without a forward of its own.
+
     :param keep: Whether to keep the scores.
     """
     numbers = Numbers()
@@ -243,19 +245,22 @@ def numbers_of(model: Any, *, keep: bool = False) -> Iterator[Numbers]:
     def look(module: Any, arguments: Any, output: Any) -> None:
         parts = output if isinstance(output, Mapping) else {"": output}
         scores = [part for name, part in parts.items() if "logits" in name]
-        scores = scores or [part for name, part in parts.items() if name == "last_hidden_state"]
-        for part in scores or parts.values():
+        if module is model and not scores:
+            scores = [part for name, part in parts.items() if name == "last_hidden_state"]
+        for part in scores or (parts.values() if module is model else ()):
             numbers.add(part)
         tensors = [part for part in scores if hasattr(part, "isnan")]
         numbers.has_nan = numbers.has_nan or any(bool(part.isnan().any()) for part in tensors)
         if keep:
             numbers.scores += [part.detach().clone() for part in tensors]
 
-    handle = model.register_forward_hook(look)
+    watched = [module for module in model.modules() if module is model or hasattr(module, "base_model_prefix")]
+    handles = [module.register_forward_hook(look) for module in watched]
     try:
         yield numbers
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def read_by_the_answer(weights: Mapping[str, Any], model: Any, ask: Callable[[], Any]) -> list[str]:
