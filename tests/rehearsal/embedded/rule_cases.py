@@ -1627,7 +1627,6 @@ CASES += [
             ([(1, UNTAGGED), (1, EVERY)], [(1, UNTAGGED), (2, EVERY)], "Lifecycle policy validation failure"),
             ([(1, EVERY), (2, UNTAGGED)], [(2, EVERY), (1, UNTAGGED)], "must have the greatest rulePriority"),
             ([(1, {"tagStatus": "tagged"})], [(1, {**TAGGED, "tagStatus": "tagged"})], "is required with tagStatus"),
-            ([(1, {**TAGGED, **UNTAGGED})], [(1, UNTAGGED)], "allowed only with tagStatus tagged"),
         )
     ),
     of_scaling(

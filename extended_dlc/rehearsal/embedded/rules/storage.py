@@ -66,10 +66,10 @@ def _fault_of_lifecycle(selections: Mapping[int, Mapping[str, Any]], count: int)
     if len(selections) < count:
         return f"rulePriority must be unique: {', '.join(map(str, selections))}."
     for priority, each in selections.items():
-        has_tags = bool(each.get("tagPrefixList") or each.get("tagPatternList"))
-        if has_tags != (each.get("tagStatus") == "tagged"):
-            word = "required" if not has_tags else "allowed only"
-            return f"tagPrefixList or tagPatternList is {word} with tagStatus tagged: the rule of priority {priority}."
+        if each.get("tagStatus") == "tagged" and not (each.get("tagPrefixList") or each.get("tagPatternList")):
+            return (
+                f"tagPrefixList or tagPatternList is required with tagStatus tagged: the rule of priority {priority}."
+            )
         if each.get("tagStatus") == "any" and priority < max(selections):
             return f"a rule with tagStatus any must have the greatest rulePriority, and has {priority}."
     return None
@@ -129,8 +129,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a lifecycle policy",
         operations=("ecr:PutLifecyclePolicy",),
-        refuses="a policy without rules, rules without their members, two rules of one priority, tags that do not go "
-        "with tagStatus, and a rule for any image before others",
+        refuses="a policy without rules, rules without their members, two rules of one priority, tagged images "
+        "without their tags, and a rule for any image before others",
         source="ECR user guide, lifecycle policy parameters; getmoto/moto, ecr/policy_validation.py: most words",
         check=_lifecycle,
         code="InvalidParameterException",
