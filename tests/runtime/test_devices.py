@@ -141,7 +141,7 @@ class Copies:
             self.ran[number].append(item)
             if item == "fatal":
                 raise FatalError("CUDA error: an illegal memory access was encountered")
-            self.go.wait(5)
+            self.go.wait(60)
             return number
 
         shared = Shared(key=key, item=item, most=16, run=self.together) if key else None
