@@ -79,6 +79,7 @@ copy = ecr_deployment.ECRDeployment(
 copy.node.add_dependency(copy_role)
 for each in stack.node.children:
     if each.node.id.startswith("Custom::CDKECRDeployment"):
+        each.node.try_remove_child("LogGroup")
         each.node.default_child.add_property_override("LoggingConfig", {"LogGroup": copy_log.ref})
 cdk.CfnOutput(stack, "ImageUri", value=uri, description="The extended image")
 

@@ -127,7 +127,6 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
-        require_other_name(self, endpoint_name)
         options = EndpointOptions(
             model=HubModel(model) if isinstance(model, str) else model,
             image=image,
@@ -148,6 +147,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             verify=verify,
         )
         self._build(settle(self, options))
+        require_other_name(self, endpoint_name)
 
     def _build(self, options: EndpointOptions) -> None:
         """Build in this order: role, Models, EndpointConfig, monitoring, Endpoint, components, scaling, proofs."""

@@ -620,10 +620,10 @@ def test_a_managed_policy_is_detached_and_goes_with_its_stack(aws: Aws) -> None:
         }
     }
     assert deploy(aws, "of-a-user", template)["StackStatus"] == "CREATE_COMPLETE", events(aws, "of-a-user")
-    arn = physical(aws, "of-a-user")["Policy"]
+    user, arn = (physical(aws, "of-a-user")[name] for name in ("User", "Policy"))
     assert destroyed(aws, "of-a-user") == "DELETE_COMPLETE", events(aws, "of-a-user")
     iam = aws.client("iam")
-    assert iam.list_users()["Users"] == []
+    assert user not in [each["UserName"] for each in iam.list_users()["Users"]]
     with pytest.raises(ClientError, match="NoSuchEntity"):
         iam.get_policy(PolicyArn=arn)
 
