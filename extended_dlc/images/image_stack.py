@@ -83,7 +83,7 @@ class ImageStack(Stack):
             if (other := homes.setdefault(_home_of(key), key)) != key:
                 raise OptionError("images", key, f"and '{other}' differ in signs alone: rename one")
         self._prefix, self._readers, self._rebuilds = prefix, readers, rebuilds
-        self._regions = self._checked(regions)
+        self._regions = _checked(self, regions)
         self._build = build or CloudBuild()
         self.records: s3.IBucket = self._build.records or self._new_records()
         """The bucket of bills of materials, which the readers may read."""
@@ -97,29 +97,6 @@ class ImageStack(Stack):
             self.images[key] = self._publish(key, version)
         if self._regions:
             self._replicate()
-
-    def _checked(self, regions: Sequence[str]) -> Sequence[str]:
-        require_known("regions", regions, "there is a stack for each")
-        if regions and (is_token(self.region) or is_token(self.account)):
-            raise OptionError(
-                "regions", ", ".join(regions), "needs a stack whose account and region are known: give it an env"
-            )
-        if wrong := next((each for each in regions if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", each)), None):
-            raise OptionError("regions", wrong, "is no region: write it as eu-west-1")
-        if self.region in regions:
-            raise OptionError("regions", self.region, "is the stack's own region: leave it out")
-        if len(set(regions)) > (destinations := most("registry.replication_destinations")):
-            rule = f"are more than the {destinations} destinations that ECR replicates a registry to: name fewer"
-            raise OptionError("regions", f"{len(set(regions))} regions", rule)
-        here = region_info.RegionInfo.get(self.region).partition
-        for each in regions:
-            there = region_info.RegionInfo.get(each).partition
-            if None not in (here, there) and there != here:
-                rule = (
-                    f"is of the partition {there}, and ECR replicates within one, which is {here}: take other regions"
-                )
-                raise OptionError("regions", each, rule)
-        return tuple(dict.fromkeys(regions))
 
     def _publish(self, key: str, version: ImageVersion) -> ExtendedDlc:
         home = Construct(self, _home_of(key))
@@ -248,6 +225,29 @@ def _decided(version: ImageVersion, scope: Construct) -> ImageDecision:
     if decision.image.base is None or decision.image.accelerator is None:
         raise OptionError("accelerator", rule="is not known, and no endpoint decides on it here: say 'cpu' or 'gpu'")
     return decision.image
+
+
+def _checked(stack: Stack, regions: Sequence[str]) -> Sequence[str]:
+    """The regions that ECR copies to, each once; `OptionError` for those that it cannot copy to."""
+    require_known("regions", regions, "there is a stack for each")
+    if regions and (is_token(stack.region) or is_token(stack.account)):
+        raise OptionError(
+            "regions", ", ".join(regions), "needs a stack whose account and region are known: give it an env"
+        )
+    if wrong := next((each for each in regions if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", each)), None):
+        raise OptionError("regions", wrong, "is no region: write it as eu-west-1")
+    if stack.region in regions:
+        raise OptionError("regions", stack.region, "is the stack's own region: leave it out")
+    if len(set(regions)) > (destinations := most("registry.replication_destinations")):
+        rule = f"are more than the {destinations} destinations that ECR replicates a registry to: name fewer"
+        raise OptionError("regions", f"{len(set(regions))} regions", rule)
+    here = region_info.RegionInfo.get(stack.region).partition
+    for each in regions:
+        there = region_info.RegionInfo.get(each).partition
+        if None not in (here, there) and there != here:
+            rule = f"is of the partition {there}, and ECR replicates within one, which is {here}: take other regions"
+            raise OptionError("regions", each, rule)
+    return tuple(dict.fromkeys(regions))
 
 
 def _allows(
