@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from extended_dlc.constructs.expressions import UNKNOWN, Template, referred, resources, text_of, values_of
-from extended_dlc.decisions.environment import ADAPTERS
+from extended_dlc.decisions.environment import ADAPTERS, adapters_named
 from extended_dlc.options._values import OptionError
 
 if TYPE_CHECKING:
@@ -296,10 +296,9 @@ def _images(rules: PlatformDefaults, finished: Finished) -> Iterator[Refusal]:
 
 def hub_names(value: str, is_adapter: bool) -> Iterator[str]:
     """The names of models on the Hub in a variable's value; a path is none."""
-    for each in value.split(",") if is_adapter else (value,):
-        name = each.rpartition("=")[2].partition("@")[0].strip()
-        if name and not name.startswith(("/", ".")):
-            yield name
+    alone = value.rpartition("=")[2].partition("@")[0].strip()
+    named = [model_id for _, model_id, _ in adapters_named(value)] if is_adapter else [alone]
+    yield from (name for name in named if name and not name.startswith(("/", ".")))
 
 
 def _unproved(rules: PlatformDefaults, finished: Finished) -> Iterator[Refusal]:

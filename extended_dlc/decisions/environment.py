@@ -37,16 +37,19 @@ def server_variables() -> Mapping[str, Mapping[str, Any]]:
     return {row["variable"]: row for row in rows}
 
 
+def adapters_named(value: str) -> Iterator[tuple[str, str, str | None]]:
+    """The name, the Hub id and the revision of each adapter in the variable's value, which is not checked here."""
+    for each in value.split(","):
+        name, _, named = each.strip().rpartition("=")
+        model_id, _, revision = named.partition("@")
+        if model_id.strip():
+            yield name, model_id.strip(), revision or None
+
+
 def hub_adapters(environment: Mapping[str, str]) -> Mapping[str, tuple[str, str | None]]:
     """The adapters of the Hub that the variables name: name -> Hub id and revision; empty where a token names them."""
     value = environment.get(ADAPTERS, "")
-    found: dict[str, tuple[str, str | None]] = {}
-    for each in () if is_token(value) else value.split(","):
-        name, _, named = each.strip().partition("=")
-        model_id, _, revision = named.partition("@")
-        if model_id:
-            found[name] = (model_id, revision or None)
-    return found
+    return {} if is_token(value) else {name: (model_id, at) for name, model_id, at in adapters_named(value)}
 
 
 def check_variables(environment: Mapping[str, str], image: ImageDecision) -> None:

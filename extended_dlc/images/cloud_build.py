@@ -23,6 +23,7 @@ from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, bu
 from extended_dlc.constructs.helpers import require_same, target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
 from extended_dlc.facts.limits import most
+from extended_dlc.images.decided import way_out
 from extended_dlc.images.places import PULL
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options._values import OptionError
@@ -92,7 +93,7 @@ def build_in_cloud(
     :param asset: The options of the `DockerImageAsset` that a local build would make.
     """
     context = context_of(scope, asset)
-    told, files = _build_arguments(asset["build_args"], context)
+    told, files = _docker_arguments(asset["build_args"], context)
     uploaded = upload_archive(scope, files)
     program = upload_file(scope, PROGRAM)
     if build.project is not None:
@@ -172,15 +173,15 @@ _MOST_SAID = 3400
 _LOCK_FILE = ".lock"
 
 
-def _build_arguments(given: Mapping[str, str], context: Context) -> tuple[list[str], Mapping[str, Path]]:
+def _docker_arguments(given: Mapping[str, str], context: Context) -> tuple[list[str], Mapping[str, Path]]:
     """The program's arguments for Docker's, and the files of the context, with the lock, which is long, as one more."""
     files = dict(context.files)
-    if (lock := given.get("LOCK")) is None:
-        return [f"--build-arg={name}={value}" for name, value in given.items()], files
-    files[_LOCK_FILE] = Path(context.folder.name) / "lock"
-    files[_LOCK_FILE].write_text(lock)
-    others = [f"--build-arg={name}={value}" for name, value in given.items() if name != "LOCK"]
-    return [*others, f"--build-arg-file=LOCK={_LOCK_FILE}"], files
+    told = [f"--build-arg={name}={value}" for name, value in given.items() if name != "LOCK"]
+    if "LOCK" in given:
+        files[_LOCK_FILE] = Path(context.folder.name) / "lock"
+        files[_LOCK_FILE].write_text(given["LOCK"])
+        told.append(f"--build-arg-file=LOCK={_LOCK_FILE}")
+    return told, files
 
 
 def _checks(gate: ScanGate | None) -> list[str]:
@@ -301,10 +302,7 @@ def _allow(
 
 def _note_way_out(scope: Construct, network: Network) -> None:
     """Note subnets without a way out. CodeBuild's network interfaces have no public address (its user guide, "VPC")."""
-    vpc = network.vpc
-    subnets = network.subnets or vpc.private_subnets or vpc.isolated_subnets or vpc.public_subnets
-    closed = {subnet.node.path for subnet in (*vpc.isolated_subnets, *vpc.public_subnets)}
-    if subnets and all(subnet.node.path in closed for subnet in subnets):
+    if way_out(network, has_address=False) is False:
         Annotations.of(scope).add_warning_v2(
             "extended-dlc:no-way-out",
             "the subnets of the build are isolated or public, and a build reaches the internet from neither: take "

@@ -90,11 +90,16 @@ def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
     }
 
 
-def way_out(network: Network) -> bool | None:
-    """Whether the subnets have a route to the internet: False where all are isolated, None where it is not known."""
-    isolated = {subnet.node.path for subnet in network.vpc.isolated_subnets}
-    subnets = network.subnets or network.vpc.private_subnets or network.vpc.isolated_subnets
-    return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None
+def way_out(network: Network, *, has_address: bool = True) -> bool | None:
+    """Whether the subnets have a route to the internet: False where all are isolated, None where it is not known.
+
+    :param has_address: Whether what runs there gets a public address, without which a public subnet has none either.
+    """
+    vpc = network.vpc
+    closed = {subnet.node.path for subnet in (*vpc.isolated_subnets, *(() if has_address else vpc.public_subnets))}
+    subnets = network.subnets or vpc.private_subnets or vpc.isolated_subnets
+    subnets = subnets or (() if has_address else vpc.public_subnets)
+    return False if subnets and all(subnet.node.path in closed for subnet in subnets) else None
 
 
 def refuse(decision: Decision) -> None:
